@@ -1,0 +1,32 @@
+//! What an agent and a coordinator say to each other: types, codec, limits and version. No I/O.
+//!
+//! Every message is one [`Envelope`] (kind, operation id, operation name) whose body stays opaque
+//! bytes until the code that understands it decodes it. Encoding is MessagePack with named fields,
+//! so a field can be added without breaking a peer that does not know it.
+//! The full description is in `docs/protocol.md`.
+
+mod codec;
+pub mod enrol;
+mod envelope;
+mod frames;
+mod handshake;
+mod ids;
+pub mod limits;
+pub mod ops;
+pub mod token;
+mod version;
+
+pub use codec::{CodecError, decode, encode};
+pub use envelope::{Body, Envelope, Kind};
+pub use frames::{
+    Accepted, Acknowledge, ClientLog, Containment, Control, Credit, DiskFact, Evidence, Facts, Gap,
+    Goodbye, GoodbyeReason, Heartbeat, Metrics, NetworkFact, OperationReport, OperationResult,
+    Outcome, Output, Refusal, Report, ReportedState, Request, SignalName, Stream, Totals, Usage,
+};
+pub use handshake::{
+    Challenge, Hello, Proof, Reject, RejectCode, VersionRange, Welcome, proof_message,
+};
+pub use ids::{
+    ApiKeyId, CoordinatorId, EnrolmentTokenId, JobId, JournalId, MachineId, OperationId, UserId,
+};
+pub use version::{MINIMUM_VERSION, SUBPROTOCOL, VERSION};

@@ -1,0 +1,14 @@
+//! The operations: one file each. An agent says in `hello` which of them it can do.
+
+mod execute_command;
+
+pub use execute_command::{Command, ExecuteCommand, InvalidCommand, Leftovers, SpoolFull, Stdin};
+
+/// The name of an operation on the wire, in the API and in the audit.
+pub trait Operation: serde::Serialize + serde::de::DeserializeOwned {
+    /// Such as `execute_command`.
+    const NAME: &'static str;
+}
+
+/// Everything this build knows, for `hello` and for refusing what nobody can do.
+pub const NAMES: &[&str] = &[ExecuteCommand::NAME];
