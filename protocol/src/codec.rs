@@ -1,7 +1,7 @@
 //! MessagePack with named fields. Decoding never panics and never allocates more than its input.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Why bytes were not a message, or a message could not become bytes.
 #[derive(Debug, thiserror::Error)]
