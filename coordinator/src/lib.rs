@@ -1,1 +1,3 @@
-//! placeholder
+//! Reeve's server.
+
+pub mod machines;
