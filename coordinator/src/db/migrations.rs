@@ -8,16 +8,24 @@ use super::{Db, DbError, Engine};
 struct Migration {
     number: i64,
     name: &'static str,
-    /// One text for both engines; `BLOB` becomes `BYTEA` on PostgreSQL.
+    /// One text for both engines; `blob` becomes `bytea` on PostgreSQL.
     sql: &'static str,
 }
 
 /// Never change one that was released: add another.
-const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "people",
-    sql: include_str!("../../migrations/0001_people.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "people", sql: include_str!("../../migrations/0001_people.sql") },
+    Migration {
+        number: 2,
+        name: "machines",
+        sql: include_str!("../../migrations/0002_machines.sql"),
+    },
+    Migration {
+        number: 3,
+        name: "operations",
+        sql: include_str!("../../migrations/0003_operations.sql"),
+    },
+];
 
 /// Any number that nobody else uses: two coordinators that start at once take turns.
 const POSTGRES_LOCK: i64 = 0x7265_6576_6531;
@@ -95,13 +103,13 @@ async fn apply(db: &Db, migration: &Migration) -> Result<(), DbError> {
     Ok(())
 }
 
+/// Replaces `word`, in capitals or not, where it stands alone.
 fn replace_word(text: &str, word: &str, by: &str) -> String {
     text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .map(|piece| match piece.strip_prefix(word) {
-            Some(rest) if !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') => {
-                format!("{by}{rest}")
-            }
-            _ => piece.to_owned(),
+        .map(|piece| {
+            let end = piece.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let (name, rest) = piece.split_at(end.unwrap_or(piece.len()));
+            if name.eq_ignore_ascii_case(word) { format!("{by}{rest}") } else { piece.to_owned() }
         })
         .collect()
 }
@@ -113,7 +121,7 @@ mod tests {
     #[test]
     fn only_whole_words_are_replaced() {
         assert_eq!(
-            replace_word("a BLOB, BLOBS BLOB_x xBLOB BLOB", "BLOB", "BYTEA"),
+            replace_word("a blob, BLOBS BLOB_x xBLOB BLOB", "BLOB", "BYTEA"),
             "a BYTEA, BLOBS BLOB_x xBLOB BYTEA"
         );
     }
