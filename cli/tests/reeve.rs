@@ -1,5 +1,7 @@
 //! The real program against a scripted coordinator.
 
+#![allow(clippy::expect_used, reason = "this is test code")]
+
 #[path = "../../sdk/tests/scripted/mod.rs"]
 mod scripted;
 
@@ -26,7 +28,7 @@ struct Story {
 
 impl Story {
     fn begin() -> Self {
-        Self::with(|| Server::start())
+        Self::with(Server::start)
     }
 
     fn begin_tls() -> Self {
