@@ -18,9 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use reeve_protocol::{
-    Control, JobId, MachineId, OperationId, SignalName, Stream, Totals,
-};
+use reeve_protocol::{Control, JobId, MachineId, OperationId, SignalName, Stream, Totals};
 use reeve_sdk::api::{InputAccepted, Job, Operation, OperationState};
 use tokio::sync::{mpsc, oneshot};
 
@@ -140,7 +138,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn summary(&self) -> Result<(u32, u32, u64), ApiError> {
+    pub async fn summary(&self) -> Result<(u32, u32, u64), crate::db::DbError> {
         let mut conn = self.0.db.reader().await?;
         let jobs = store::count_jobs_running(&mut conn).await?;
         let running = store::count_under_way(&mut conn, None).await?;
@@ -178,6 +176,22 @@ impl Operations {
                 format!("there is no operation {id}"),
             )
         })
+    }
+
+    /// One operation, for whoever has been let in already.
+    async fn load(&self, id: OperationId) -> Result<Option<OperationRow>, ApiError> {
+        Ok(store::load(&mut *self.0.db.reader().await?, id).await?)
+    }
+
+    /// Operations of a job behind an ordinal, likewise.
+    async fn load_page(
+        &self,
+        job: JobId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<OperationRow>, ApiError> {
+        let mut conn = self.0.db.reader().await?;
+        Ok(store::list_of_job(&mut conn, job, after, limit, "").await?)
     }
 
     /// One operation as the API shows it, with gaps.

@@ -110,8 +110,9 @@ impl Operations {
                 "output_limit must be between {MIN_OUTPUT_LIMIT} and {MAX_OUTPUT_LIMIT} bytes"
             ));
         }
-        super::rollout::Progress::new(&request.rollout, Vec::new())
-            .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string()))?;
+        super::rollout::Progress::new(&request.rollout, Vec::new()).map_err(|error| {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string())
+        })?;
         Ok(command)
     }
 
