@@ -1,0 +1,4 @@
+//! The program on each machine: agent and keeper.
+
+pub mod host;
+pub mod keeper;
