@@ -2,3 +2,9 @@
 
 pub mod host;
 pub mod keeper;
+pub mod operations;
+pub mod policy;
+pub mod state;
+pub mod tasks;
+pub mod telemetry;
+pub mod uplink;
