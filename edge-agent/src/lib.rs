@@ -1,5 +1,6 @@
 //! The program on each machine: agent and keeper.
 
+pub mod commands;
 pub mod host;
 pub mod keeper;
 pub mod operations;

@@ -13,5 +13,5 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    ExitCode::SUCCESS
+    reeve_agent::commands::main()
 }

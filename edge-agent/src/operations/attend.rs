@@ -28,11 +28,8 @@ pub fn attend(
     started: Option<(tokio::process::Child, StdStream)>,
 ) {
     let tasks = operations.inner.tasks.clone();
-    let attendant = Attendant {
-        operations: operations.clone(),
-        operation: operation.clone(),
-        commands,
-    };
+    let attendant =
+        Attendant { operations: operations.clone(), operation: operation.clone(), commands };
     let stream = match started {
         Some((mut keeper, stream)) => {
             // Only so that no zombie stays; that it is gone is learnt from its lock.

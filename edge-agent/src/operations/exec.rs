@@ -67,10 +67,9 @@ fn find_account(command: &ExecuteCommand, own: &Account) -> Result<Account, Refu
         return Ok(own.clone());
     };
     host::users::load_account(name).map_err(|error| match error {
-        UserError::Unknown(_) => refusal(
-            "unknown_user",
-            &format!("{error}; create it, or choose another with --user"),
-        ),
+        UserError::Unknown(_) => {
+            refusal("unknown_user", &format!("{error}; create it, or choose another with --user"))
+        }
         UserError::Lookup(..) => refusal("unknown_user", &error.to_string()),
     })
 }
@@ -111,10 +110,7 @@ fn launch(operations: &Operations, spec: &Spec) -> Result<Arc<Operation>, Refusa
 /// keeper, so there is no moment in which it looks dead.
 fn prepare(path: &std::path::Path, spec: &Spec) -> Result<OwnedFd, Refusal> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| describe_state(&error))?;
+    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| describe_state(&error))?;
     let folder = host::unix::open_folder(path).map_err(|error| describe_state(&error))?;
     let lock_file = files::open_lock(&folder).map_err(|error| describe_state(&error))?;
     files::try_lock(&lock_file).map_err(|error| describe_state(&error))?;

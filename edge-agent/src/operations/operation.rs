@@ -128,11 +128,10 @@ impl Operation {
     /// Output below `upto` is durable at the coordinator: its space may be given back.
     pub fn release(&self, upto: u64) {
         // Said again with every acknowledgement, so one that finds no room is not missed.
-        if self.command(ToKeeper::Release { upto }) == Err(CommandError::Over)
-            && self.is_finished()
+        if self.command(ToKeeper::Release { upto }) == Err(CommandError::Over) && self.is_finished()
         {
-            let freed = host::unix::open_folder(&self.path)
-                .and_then(|folder| spool::release(folder, upto));
+            let freed =
+                host::unix::open_folder(&self.path).and_then(|folder| spool::release(folder, upto));
             if let Err(error) = freed {
                 tracing::debug!(id = %self.id, %error, "the spool could not be released");
             }

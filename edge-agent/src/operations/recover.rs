@@ -20,8 +20,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// Finds every operation in the state folder.
 pub async fn recover_all(operations: &Operations) -> Result<(), StateError> {
     let base = operations.inner.settings.folder.operations();
-    let entries = std::fs::read_dir(&base)
-        .map_err(|source| StateError::Io { path: base.clone(), source })?;
+    let entries =
+        std::fs::read_dir(&base).map_err(|source| StateError::Io { path: base.clone(), source })?;
     for entry in entries.filter_map(Result::ok) {
         let id = entry.file_name().to_str().and_then(|name| name.parse::<OperationId>().ok());
         if let Some(id) = id {
@@ -29,9 +29,7 @@ pub async fn recover_all(operations: &Operations) -> Result<(), StateError> {
         }
     }
     if let Some(groups) = &operations.inner.settings.groups {
-        cgroup::sweep(groups, |id| {
-            id.parse().is_ok_and(|id| operations.find(id).is_some())
-        });
+        cgroup::sweep(groups, |id| id.parse().is_ok_and(|id| operations.find(id).is_some()));
     }
     Ok(())
 }

@@ -48,7 +48,9 @@ pub enum AttemptError {
         found: String,
     },
     /// Another coordinator answers.
-    #[error("another coordinator answers at this address ({found}); this machine is enrolled with {expected}, nothing was proven to it")]
+    #[error(
+        "another coordinator answers at this address ({found}); this machine is enrolled with {expected}, nothing was proven to it"
+    )]
     OtherCoordinator {
         /// Who answers.
         found: String,
@@ -97,14 +99,12 @@ impl Attempt {
     ) -> Result<Connected<WebSocket<Box<dyn ByteStream>>>, AttemptError> {
         let opened = self.endpoint.open().await?;
         let websocket = |error| AttemptError::WebSocket(Box::new(error));
-        let mut request =
-            self.endpoint.websocket_url().into_client_request().map_err(websocket)?;
+        let mut request = self.endpoint.websocket_url().into_client_request().map_err(websocket)?;
         request
             .headers_mut()
             .insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
         let config = Some(reeve_link::client_config());
-        let upgrade =
-            tokio_tungstenite::client_async_with_config(request, opened.stream, config);
+        let upgrade = tokio_tungstenite::client_async_with_config(request, opened.stream, config);
         let (socket, _) = timeout(limits::HANDSHAKE_TIMEOUT, upgrade)
             .await
             .map_err(|_| AttemptError::TimedOut(limits::HANDSHAKE_TIMEOUT))?

@@ -1,7 +1,6 @@
 //! From the coordinator's URL to an open byte stream: proxy, TCP, TLS, pin.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reeve_protocol::token::Pin;
@@ -43,7 +42,9 @@ pub enum EndpointError {
         source: io::Error,
     },
     /// Nobody answers there.
-    #[error("{address} could not be reached: {source}; check that the coordinator runs and that no firewall is in the way")]
+    #[error(
+        "{address} could not be reached: {source}; check that the coordinator runs and that no firewall is in the way"
+    )]
     Connect {
         /// Host and port.
         address: String,
@@ -60,7 +61,9 @@ pub enum EndpointError {
         reason: String,
     },
     /// Somebody else answers.
-    #[error("{address} is not the coordinator this token or identity is for: its authority's pin is {seen}, expected {expected}; nothing was sent")]
+    #[error(
+        "{address} is not the coordinator this token or identity is for: its authority's pin is {seen}, expected {expected}; nothing was sent"
+    )]
     WrongPin {
         /// Host and port.
         address: String,
@@ -167,6 +170,12 @@ impl Endpoint {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// The authority's pin, when TLS is used.
+    #[must_use]
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin
     }
 
     /// Whether TLS is used.
@@ -357,14 +366,9 @@ fn skips(list: &str, host: &str) -> bool {
         let domain = entry.trim_start_matches('.');
         entry == "*"
             || host.eq_ignore_ascii_case(domain)
-            || host
-                .to_ascii_lowercase()
-                .ends_with(&format!(".{}", domain.to_ascii_lowercase()))
+            || host.to_ascii_lowercase().ends_with(&format!(".{}", domain.to_ascii_lowercase()))
     })
 }
-
-/// A shared endpoint.
-pub type SharedEndpoint = Arc<Endpoint>;
 
 #[cfg(test)]
 mod tests {

@@ -83,10 +83,7 @@ pub async fn run(
         }
         let pause = policy.next_pause(not_before);
         tracing::warn!(retry_in = ?pause, "not connected: {error}");
-        observer.note(
-            Connection::Disconnected,
-            Detail { error: Some(error), ..Detail::default() },
-        );
+        observer.note(Connection::Disconnected, Detail { error: Some(error), ..Detail::default() });
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,

@@ -95,8 +95,8 @@ impl ServerCertVerifier for PinVerifier {
             webpki::Error::CertNotValidYet { .. } => bad(CertificateError::NotValidYet),
             _ => bad(CertificateError::UnknownIssuer),
         })?;
-        let fixed = ServerName::try_from(FIXED_NAME)
-            .map_err(|_| bad(CertificateError::BadEncoding))?;
+        let fixed =
+            ServerName::try_from(FIXED_NAME).map_err(|_| bad(CertificateError::BadEncoding))?;
         let named = leaf.verify_is_valid_for_subject_name(server_name).is_ok()
             || leaf.verify_is_valid_for_subject_name(&fixed).is_ok();
         if named {
