@@ -76,13 +76,15 @@ pub fn list() -> Vec<Process> {
         .collect()
 }
 
-/// Living processes with `text` in their arguments, this one excepted.
+/// Living processes with `text` in their arguments, except this one and `reeve`, which was told the
+/// same words.
 #[must_use]
 pub fn with_argument(text: &str) -> Vec<Process> {
     let me = std::process::id().cast_signed();
     list()
         .into_iter()
         .filter(|process| process.pid != me && process.arguments.iter().any(|a| a.contains(text)))
+        .filter(|process| !process.arguments[0].ends_with("/reeve"))
         .collect()
 }
 
