@@ -1,2 +1,3 @@
-//! placeholder
+//! `reeve-coordinator`.
+
 fn main() {}
