@@ -125,6 +125,7 @@ impl AgentBuilder<'_> {
             containment: self.containment,
             api: self.api.clone(),
             process: None,
+            cgroup: None,
         }
     }
 }
@@ -139,6 +140,8 @@ pub struct Agent {
     containment: Containment,
     api: Api,
     process: Option<Child>,
+    /// The folder of its cgroups, once it has been online.
+    cgroup: Option<PathBuf>,
 }
 
 impl Agent {
@@ -222,6 +225,7 @@ impl Agent {
     pub fn restart(&mut self) {
         self.start_without_waiting();
         self.wait_until(MachineState::Online);
+        self.cgroup = find_own_cgroups(self.pid()).or(self.cgroup.take());
     }
 
     /// Its machine as the coordinator knows it.
@@ -302,7 +306,42 @@ impl Drop for Agent {
             let _gone = process.wait();
         }
         processes::kill_all_of(&self.state.to_string_lossy());
+        if let Some(folder) = &self.cgroup {
+            remove_cgroups(folder);
+        }
     }
+}
+
+/// The folder an agent made for its commands' cgroups, when it made one of its own.
+fn find_own_cgroups(pid: i32) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+    let base = Path::new(mount).join(own).parent()?.to_owned();
+    // Anything else belongs to the machine and not to the agent.
+    let made_by_agent = base.file_name()?.to_str()?.starts_with("reeve-");
+    made_by_agent.then_some(base)
+}
+
+/// Ends everything in a tree of cgroups and removes it.
+fn remove_cgroups(folder: &Path) {
+    let _old_kernel = fs::write(folder.join("cgroup.kill"), "1");
+    let removed = || -> bool {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                let _busy = fs::remove_dir(entry.path());
+            }
+        }
+        fs::remove_dir(folder).is_ok() || !folder.exists()
+    };
+    for _ in 0..200 {
+        if removed() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    eprintln!("{} could not be removed", folder.display());
 }
 
 /// The agent in a mount namespace that shows no cgroups, as on a machine that has none.

@@ -17,6 +17,13 @@ use crate::{Api, Coordinator, Database, binaries, processes};
 /// The first administrator's password.
 const PASSWORD: &str = "correct horse battery";
 
+/// Stories ask far more often than people do.
+const LIMITS: &str = "
+[limits]
+requests_per_minute = 4000000
+logins_per_minute = 4000000
+";
+
 /// A cluster to be.
 pub struct ClusterBuilder {
     database: Database,
@@ -32,7 +39,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// More lines for `coordinator.toml`.
+    /// More lines for `coordinator.toml`; `[limits]` is taken.
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         text.clone_into(&mut self.config);
@@ -62,8 +69,8 @@ impl ClusterBuilder {
         let mut coordinator = Coordinator::new(
             folder.path(),
             data,
-            postgres.as_ref().map(|server| server.url().to_owned()),
-            self.config,
+            postgres.as_ref().map(Postgres::url),
+            format!("{}\n{LIMITS}", self.config),
         );
         let _print_logs_if_start_fails = PrintLogs(folder.path().to_owned());
         coordinator.start();
@@ -216,6 +223,22 @@ impl Cluster {
             line = format!("{line} {}", argument.as_ref().to_string_lossy());
         }
         (command, line)
+    }
+
+    /// Takes the PostgreSQL server away.
+    ///
+    /// # Panics
+    /// When this cluster has none.
+    pub fn stop_database(&mut self) {
+        self.postgres.as_mut().expect("a PostgreSQL server").stop();
+    }
+
+    /// Brings it back, on the same port with the same data.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn start_database(&mut self) {
+        self.postgres.as_mut().expect("a PostgreSQL server").start_again();
     }
 
     /// Asks for a job.

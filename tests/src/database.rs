@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nix::unistd::{User, chown};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, chown};
 
 use crate::wait::eventually;
 
@@ -36,8 +37,10 @@ impl Database {
 
 /// A running PostgreSQL server that ends with this value.
 pub(crate) struct Postgres {
-    server: Child,
-    url: String,
+    folder: PathBuf,
+    port: u16,
+    owner: Option<User>,
+    server: Option<Child>,
 }
 
 impl Postgres {
@@ -62,49 +65,59 @@ impl Postgres {
             .output()
             .expect("start initdb");
         assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
-        let log = fs::File::create(folder.join("postgres.log")).expect("make the server's log");
-        let server = run_as(owner.as_ref(), &find_program("postgres"))
+        let mut this = Self { folder: folder.to_owned(), port: free_port(), owner, server: None };
+        this.start_again();
+        this
+    }
+
+    /// Starts it, on the port it has once had.
+    pub(crate) fn start_again(&mut self) {
+        let data = self.folder.join("postgres");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("postgres.log"))
+            .expect("open the server's log");
+        let server = run_as(self.owner.as_ref(), &find_program("postgres"))
             .arg("-D")
             .arg(data.join("data"))
             .arg("-k")
             .arg(&data)
-            .args([
-                "-c",
-                "listen_addresses=127.0.0.1",
-                "-c",
-                "fsync=off",
-                "-c",
-                "max_connections=50",
-                "-p",
-            ])
-            .arg(free_port().to_string())
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=50"])
+            // Only the server's whole machine could lose what fsync saves, and stories kill less.
+            .args(["-c", "fsync=off", "-p", &self.port.to_string()])
             .current_dir(&data)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("clone a file"))
             .stderr(log)
             .spawn()
             .expect("start postgres");
+        self.server = Some(server);
         let pid_file = data.join("data/postmaster.pid");
-        // Its last line says `ready`; the fourth is the port (pg_ctl reads them the same way).
-        let lines = || fs::read_to_string(&pid_file).unwrap_or_default();
+        // The eighth line becomes `ready` (pg_ctl reads it the same way).
         eventually("the PostgreSQL server is ready", Duration::from_secs(60), || {
-            lines().lines().nth(7).is_some_and(|line| line.trim() == "ready")
+            let text = fs::read_to_string(&pid_file).unwrap_or_default();
+            text.lines().nth(7).is_some_and(|line| line.trim() == "ready")
         });
-        let port = lines().lines().nth(3).expect("a port").trim().to_owned();
-        Self { server, url: format!("postgres://reeve@127.0.0.1:{port}/postgres") }
     }
 
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// Ends it at once, its connections with it.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // SIGQUIT: at once, without tidying.
+            let _gone = kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGQUIT);
+            let _ended = server.wait();
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://reeve@127.0.0.1:{}/postgres", self.port)
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGQUIT: at once, without tidying what is thrown away.
-        crate::processes::Process::read(self.server.id().cast_signed())
-            .inspect(|server| server.signal(nix::sys::signal::Signal::SIGQUIT));
-        let _ended = self.server.wait();
+        self.stop();
     }
 }
 

@@ -91,7 +91,7 @@ fn one_time_code_works_once_and_login_by_hand_works() {
     let login = [
         "login",
         cluster.coordinator.url(),
-        "--ca-pin",
+        "--pin",
         &cluster.coordinator.pin(),
         "--code-file",
         &code.to_string_lossy(),
