@@ -152,17 +152,17 @@ show() { # shows the command as typed, runs it
         esac
     done
     printf '%s\n' "$plain"
-    reeve "$@" >"$demo/tmp/out" 2>"$demo/tmp/err" &
-    reeve_pid=$!
     # Live: what arrives is shown when it arrives.
-    tail -q -n +1 -s 0.05 --pid=$reeve_pid -f "$demo/tmp/out" "$demo/tmp/err" 2>/dev/null | sed 's/^/    /'
-    wait $reeve_pid
-    code=$?
+    {
+        reeve "$@" 2>&1
+        echo $? >"$demo/tmp/code"
+    } | tee "$demo/tmp/out" | sed -u 's/^/    /'
+    code=$(cat "$demo/tmp/code")
     note "    exit code $code"
 }
 
 expect_code() { if [ "$code" = "$1" ]; then good "$2"; else bad "$2: expected exit code $1, got $code"; fi; }
-expect_text() { if cat "$demo/tmp/out" "$demo/tmp/err" | grep -qF -- "$1"; then good "$2"; else bad "$2: '$1' is missing"; fi; }
+expect_text() { if grep -qF -- "$1" "$demo/tmp/out"; then good "$2"; else bad "$2: '$1' is missing"; fi; }
 
 start_agent() { # name
     "$BIN/reeve-agent" run --state "$demo/machines/$1" --config "$demo/machines/$1.toml" \
@@ -171,7 +171,6 @@ start_agent() { # name
 }
 
 is_online() { [ "$(reeve machines list -o json 2>/dev/null | grep -c '"state": *"online"')" -ge "$1" ]; }
-port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 prepare() {
     [ -z "$(processes)" ] || {
