@@ -146,6 +146,19 @@ impl Cluster {
         }
     }
 
+    /// The SDK's client as the administrator.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn client(&self) -> reeve_sdk::Client {
+        reeve_sdk::Client::builder(self.coordinator.url())
+            .token(self.api.token().expect("logged in"))
+            .ca_pem(self.coordinator.ca_pem())
+            .build()
+            .expect("a client")
+    }
+
     /// `reeve` as the administrator types it, to its end.
     ///
     /// # Panics
