@@ -16,4 +16,4 @@ cd "$DIST"
 find . -maxdepth 1 -type f ! -name 'SHA256SUMS*' -printf '%f\n' | sort | xargs sha256sum >SHA256SUMS.new
 mv SHA256SUMS.new SHA256SUMS
 echo "Made $DIST:"
-ls -l "$DIST"
+ls -l
