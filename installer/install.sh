@@ -8,6 +8,9 @@
 # that authority, its SHA-256 has to be the listed one, and the join token is given only to the
 # agent, which checks the pin once more before it sends it.
 #
+# A coordinator whose certificate comes from a public authority has no pin; then this machine's own
+# trusted authorities decide.
+#
 # Everything is in functions and starts on the last line, so a half-downloaded file does nothing.
 
 set -u
@@ -118,9 +121,9 @@ read_address() {
     esac
     pin=$(printf '%s' "${pin#sha256:}" | tr 'A-F' 'a-f')
     case $pin in
-    *[!0-9a-f]* | '') fail "no CA pin. Give --ca-pin with the 64 hexadecimal digits that the coordinator printed." ;;
+    *[!0-9a-f]*) fail "'$pin' is no CA pin. Give --ca-pin with the 64 hexadecimal digits that the coordinator printed." ;;
     esac
-    [ ${#pin} = 64 ] || fail "a CA pin has 64 hexadecimal digits, this one ${#pin}: '$pin'"
+    [ ${#pin} = 64 ] || [ -z "$pin" ] || fail "a CA pin has 64 hexadecimal digits, this one ${#pin}: '$pin'"
 }
 
 find_architecture() {
@@ -136,6 +139,7 @@ find_architecture() {
 # Leaves in $work/ca.pem the certificate that has the pin, or ends. Nothing was sent by then but a
 # TLS greeting.
 find_authority() {
+    [ -n "$pin" ] || return 0
     case $host in
     \[* | *[!0-9.]*) greeting="-servername $host" ;;
     *) greeting=-noservername ;;
@@ -171,6 +175,10 @@ choose_name() {
     base=$url
     by_name=''
     if fetch healthz "$work/health" 2>"$work/curl"; then return; fi
+    if [ -z "$pin" ]; then
+        sed 's/^/    /' "$work/curl" >&2
+        fail "the coordinator at $url cannot be reached, or its certificate does not verify. If it has an authority of its own, give its pin with --ca-pin."
+    fi
     base=https://$internal_name:$port
     by_name="$internal_name:$port:$host:$port"
     if fetch healthz "$work/health" 2>>"$work/curl"; then return; fi
@@ -179,12 +187,10 @@ choose_name() {
 }
 
 fetch() { # path below the address, file to write
-    if [ -n "$by_name" ]; then
-        curl -fsS --proto =https --max-time 300 --retry 2 --cacert "$work/ca.pem" \
-            --connect-to "$by_name" -o "$2" "$base/$1"
-    else
-        curl -fsS --proto =https --max-time 300 --retry 2 --cacert "$work/ca.pem" -o "$2" "$base/$1"
-    fi
+    set -- "$base/$1" -o "$2"
+    [ -z "$pin" ] || set -- "$@" --cacert "$work/ca.pem"
+    [ -z "$by_name" ] || set -- "$@" --connect-to "$by_name"
+    curl -fsS --proto =https --max-time 300 --retry 2 "$@"
 }
 
 sum_of() { sha256sum "$1" | cut -d ' ' -f 1; }
@@ -246,7 +252,7 @@ read_token() {
     fi
     grep -q '^[[:space:]]*rv_join_' "$work/token" ||
         fail "that is no join token: it has to start with rv_join_. Make one with 'reeve tokens create'."
-    grep -q "_${pin}_" "$work/token" ||
+    [ -z "$pin" ] || grep -q "_${pin}_" "$work/token" ||
         fail "this token is for another coordinator: its CA pin is not $pin. Nothing was changed."
 }
 
@@ -292,7 +298,11 @@ connect() {
 
 check() {
     connect
-    say "Coordinator: $url answers, and its CA has the pin."
+    if [ -n "$pin" ]; then
+        say "Coordinator: $url answers, and its CA has the pin."
+    else
+        say "Coordinator: $url answers, and this machine trusts its certificate."
+    fi
     [ -z "$by_name" ] || say "  (verified as $internal_name: the address is not in its certificate)"
     if is_current "$agent" "$program"; then say "Program:     up to date"; else say "Program:     would be written to $program"; fi
     if is_current reeve-agent.service "$unit"; then say "Unit:        up to date"; else say "Unit:        would be written to $unit"; fi
