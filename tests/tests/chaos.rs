@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reeve_sdk::api::{MachineState, OperationState};
 use reeve_tests::proxy::{Direction, Fault, Proxy};
-use reeve_tests::{Cluster, on_each_database};
+use reeve_tests::on_each_database;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
