@@ -12,7 +12,7 @@ PROGRAMS = -p reeve-coordinator -p reeve-agent -p reeve-cli
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make demo ONCE=1         The same demo, but stops by itself and says whether all went well"
+	@echo "  make demo ONCE=1              The same demo, but it stops by itself and says whether all went well"
 
 demo: ## Build quickly, start a coordinator and three agents here, run real commands before your eyes
 	$(CARGO) build --profile demo $(PROGRAMS)
