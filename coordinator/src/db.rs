@@ -6,6 +6,10 @@
 
 mod error;
 mod migrations;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::fs::OpenOptions;
 use std::ops::{Deref, DerefMut};
@@ -75,7 +79,8 @@ impl Db {
         OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(open_error)?;
         let path = path.canonicalize().map_err(open_error)?;
         let mut url = url::Url::parse("sqlite:///").map_err(|_| DbError::Url)?;
-        url.set_path(path.to_str().ok_or(DbError::Url)?);
+        // The driver decodes what this encodes; it does not encode the sign of encoding itself.
+        url.set_path(&path.to_str().ok_or(DbError::Url)?.replace('%', "%25"));
         let options = AnyConnectOptions::from_url(&url)?;
         let pool = || {
             AnyPoolOptions::new()

@@ -4,20 +4,30 @@ pub mod audit;
 mod clock;
 pub mod config;
 pub mod db;
+mod files;
 pub mod http;
 pub mod machines;
+mod start;
 pub mod tasks;
+pub mod telemetry;
+pub mod tls;
 pub mod users;
 
 use std::sync::Arc;
 
 use reeve_protocol::CoordinatorId;
+use url::Url;
 
 pub use clock::Clock;
+pub use files::{write_private, write_public};
+pub use start::{Running, StartError, start};
 
 use crate::config::Config;
 use crate::db::Db;
+use crate::http::{CountSource, RateLimits, Readiness};
 use crate::tasks::Tasks;
+use crate::tls::Authority;
+use crate::users::Users;
 
 /// What every handler may use. Cloning is cheap.
 #[derive(Clone)]
@@ -32,6 +42,20 @@ pub struct AppState {
     pub tasks: Tasks,
     /// Who we are; agents sign it.
     pub coordinator: CoordinatorId,
+    /// How people and agents reach us, as far as we know.
+    pub url: Arc<Url>,
+    /// Our certificates.
+    pub ca: Arc<Authority>,
+    /// Whether we take new work.
+    pub readiness: Readiness,
+    /// People and keys.
+    pub users: Users,
+    /// How often somebody may ask.
+    pub rates: RateLimits,
+    /// What `/api/status` counts.
+    pub counts: CountSource,
+    /// When we started, microseconds since 1970.
+    pub started: i64,
 }
 
 /// Lower-case hexadecimal digits.

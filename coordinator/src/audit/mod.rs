@@ -1,9 +1,13 @@
 //! Who did what, when: one chain of entries in which each hash covers the one before.
 
+mod routes;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use sha2::{Digest, Sha256};
 
+pub use routes::routes;
 pub use store::{Filter, list, record, verify};
 
 /// Something to put down.

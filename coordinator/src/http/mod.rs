@@ -1,18 +1,34 @@
 //! The coordinator's HTTP side: listening, middleware, and the routes that belong to no feature.
 
 pub mod access;
+mod authenticate;
+mod cookies;
+mod downloads;
 mod error;
+mod extract;
+mod layers;
+mod nearest;
+mod openapi;
+mod peer;
+mod rate;
+mod readiness;
 pub mod request_id;
+mod router;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
 
 pub use access::Access;
+pub use cookies::Cookies;
+pub use downloads::install_line;
 pub use error::ApiError;
-
-/// What both ends of a TLS connection know and nobody between them does: RFC 9266
-/// `tls-exporter`. In the extensions of every request that came over our own TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsExporter(pub [u8; 32]);
-
-/// Where a request came from; behind declared proxies, where they say it came from. In the
-/// extensions of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub std::net::SocketAddr);
+pub use extract::{Json, Path, Query, page_limit};
+pub use nearest::nearest_names;
+pub use openapi::document;
+pub use peer::{Peer, Scheme, TlsExporter};
+pub use rate::RateLimits;
+pub use readiness::Readiness;
+pub use router::{metrics_router, router};
+pub use routes::{CountSource, Counts};
+pub use server::{Listening, Server};

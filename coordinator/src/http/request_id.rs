@@ -37,6 +37,7 @@ pub async fn with_request_id(request: Request, next: Next) -> Response {
         method = %request.method(),
         // The path only: a query may hold a ticket.
         path = request.uri().path(),
+        principal = tracing::field::Empty,
     );
     let value = HeaderValue::from_str(&id);
     let mut response = REQUEST_ID.scope(id, next.run(request)).instrument(span).await;
