@@ -98,7 +98,7 @@ fn locked_database_delays_or_refuses_and_recovers_by_itself() {
             "operation": { "execute_command": { "argv": ["true"] } },
         }),
     );
-    assert_eq!(refused.problem(503).code, "database_down");
+    assert_eq!(refused.problem(503).code, "database_busy");
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert!(refused.headers.contains_key("retry-after"));
     gate.open();
