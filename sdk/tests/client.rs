@@ -1,5 +1,7 @@
 //! The client against a scripted coordinator over real sockets.
 
+#![allow(clippy::expect_used, clippy::large_futures, reason = "this is test code")]
+
 mod scripted;
 
 use std::sync::atomic::Ordering;

@@ -23,14 +23,13 @@ use crate::watch::{Options, watch};
 
 const EXAMPLES: &str = "\
 Examples:
-  reeve run web-1 -- df -h                      its stdout, stderr and exit code
-  reeve run 'role=web,env!=prod' -- uptime      lines prefixed by machine
+  reeve run web-1 -- df -h                    its stdout, stderr and exit code
+  reeve run 'role=web,env!=prod' -- uptime    lines prefixed by machine
   tar c . | reeve run web-1 --stdin -- tar x -C /srv
   reeve run @all --batch 10% --max-failures 1 --yes -- apt-get -y upgrade
 
-Ctrl-C (or SIGTERM) cancels and waits; a second one leaves the job running.
-Exit: one machine: its own code, 128+N for signal N, 124 timed out; many: 0 if
-all succeeded, else 1; 255 when Reeve could not do it. More: reeve run --help";
+Ctrl-C or SIGTERM cancels; a second one leaves it running. Exit: its own code,
+124 timed out; many: 0 if all succeeded, else 1; 255 Reeve failed. See --help.";
 
 /// More than so many machines need a yes.
 const CONFIRM_ABOVE: usize = 10;
@@ -43,6 +42,11 @@ const CONFIRM_ABOVE: usize = 10;
 /// machines that gave it. With -o json the document holds up to 1 MiB of each stream (`stdout`, or
 /// `stdout_base64` when it is no UTF-8); -o jsonl streams events without limit. When stdout is
 /// closed (`| head`) the job is cancelled. Closing the terminal leaves it running.
+///
+/// The first Ctrl-C or SIGTERM cancels the job and waits for its end, the second leaves it running
+/// and says how to come back. Exit codes: of one machine the command's own, 128+N when signal N
+/// ended it, 124 when it timed out, 130 when it was cancelled; of many 0 when all succeeded, else 1;
+/// 255 when Reeve itself could not do it (unreachable, refused, lost), 2 for a bad command line.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {

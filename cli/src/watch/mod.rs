@@ -67,6 +67,7 @@ pub async fn watch(client: Client, follow: Follow, options: Options) -> Result<u
         sink,
         job: None,
         cancel_asked: false,
+        cancel_sent: false,
         cancelling: None,
         input: None,
         input_started: false,
@@ -100,6 +101,8 @@ struct Watch {
     job: Option<Box<Job>>,
     /// Ctrl-C was pressed once.
     cancel_asked: bool,
+    /// And the coordinator was asked, too, which needs the job's id.
+    cancel_sent: bool,
     cancelling: Option<Boxed<Result<Job, Error>>>,
     input: Option<Boxed<Result<InputSummary, Error>>>,
     input_started: bool,
@@ -145,7 +148,7 @@ impl Watch {
                 }
                 self.view.job(&self.sink, &job).await?;
                 self.job = Some(job);
-                if self.cancel_asked && self.cancelling.is_none() {
+                if self.cancel_asked && !self.cancel_sent {
                     self.start_cancelling();
                 }
             }
@@ -204,6 +207,7 @@ impl Watch {
 
     fn start_cancelling(&mut self) {
         if let Some(id) = self.follow.job_id() {
+            self.cancel_sent = true;
             let client = self.client.clone();
             self.cancelling = Some(Box::pin(async move {
                 client.cancel_job(id, "interrupted in the terminal").await

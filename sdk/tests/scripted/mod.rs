@@ -2,6 +2,7 @@
 //! over real sockets, breaks connections in the middle, forgets, repeats and is busy.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::expect_used, clippy::large_futures, reason = "this is test code")]
 
 mod plan;
 mod routes;

@@ -18,6 +18,8 @@ pub struct Plan {
     pub overlap: u64,
     /// Runs until somebody cancels it.
     pub until_cancelled: bool,
+    /// Somebody's cancelling changes nothing.
+    pub ignores_cancel: bool,
     /// Runs until its stdin has ended.
     pub until_input_ends: bool,
 }

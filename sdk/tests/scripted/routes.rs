@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::StreamExt;
 use reeve_protocol::{CoordinatorId, JobId, OperationId, Stream};
 use reeve_sdk::api::follow::{FollowRequest, MEDIA_TYPE};
 use reeve_sdk::api::{
@@ -318,7 +319,7 @@ async fn cancel(
 ) -> Response {
     let memory = script.memory();
     let recorded = memory.jobs.get(&id).expect("recorded");
-    recorded.cancelled.send_replace(true);
+    recorded.cancelled.send_replace(!recorded.plan.ignores_cancel);
     let job = recorded.plan.job(id, &recorded.request, &recorded.operations, false);
     (StatusCode::ACCEPTED, Json(job)).into_response()
 }
@@ -361,7 +362,14 @@ async fn output(
             let limit = recorded.plan.cut_after.unwrap_or(usize::MAX);
             if bytes.len() > limit {
                 let parts = [Ok(Bytes::copy_from_slice(&bytes[..limit])), Err(cut())];
-                return Body::from_stream(futures_util::stream::iter(parts)).into_response();
+                let parts = futures_util::stream::iter(parts).then(|part| async move {
+                    if part.is_err() {
+                        // Otherwise the cut overtakes what was written before it.
+                        tokio::task::yield_now().await;
+                    }
+                    part
+                });
+                return Body::from_stream(parts).into_response();
             }
             return bytes.into_response();
         }
