@@ -115,6 +115,6 @@ fn unknown_kind_of_message_breaks_nothing() {
         body: vec![],
     };
     session.send(encode(&unknown).expect("bytes"));
-    session.say(&Heartbeat { time_us: 1, metrics: None });
+    session.say(&Heartbeat { time_us: 1, ..Heartbeat::default() });
     let _answer: Heartbeat = session.hear();
 }
