@@ -5,7 +5,7 @@
 mod body;
 mod conductor;
 mod follow;
-pub mod output;
+mod output;
 mod rollout;
 mod routes;
 mod row;
@@ -36,9 +36,9 @@ use output::{HealthFlag, Reader, Segments, StreamChoice, Writer, WriterHealth};
 use stdin::Stdins;
 
 pub use routes::routes;
-pub use row::{JobRow, OperationRow};
-pub use store::JobFilter;
-pub use submit::Submitted;
+use row::{JobRow, OperationRow};
+use store::JobFilter;
+use submit::Submitted;
 
 /// What the operations need.
 pub struct Parts {
@@ -97,7 +97,6 @@ impl Operations {
             db: db.clone(),
             clock: clock.clone(),
             hub: hub.clone(),
-            fleet: fleet.clone(),
             stdins: stdins.clone(),
             writer: writer.commands.clone(),
             closings: writer.closings.clone(),
@@ -130,7 +129,7 @@ impl Operations {
 
     /// Whether what agents send can be made durable.
     #[must_use]
-    pub fn health(&self) -> WriterHealth {
+    pub(crate) fn health(&self) -> WriterHealth {
         self.0.health.get()
     }
 
@@ -163,7 +162,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404.
-    pub async fn find(
+    pub(crate) async fn find(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -198,7 +197,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn describe(&self, row: &OperationRow) -> Result<Operation, ApiError> {
+    pub(crate) async fn describe(&self, row: &OperationRow) -> Result<Operation, ApiError> {
         let mut operation = row.to_api();
         let mut conn = self.0.db.reader().await?;
         operation.output.gaps = output::find_gaps(&mut conn, row.id, row.durable).await?;
@@ -231,7 +230,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404.
-    pub async fn find_job(&self, principal: &Principal, id: JobId) -> Result<JobRow, ApiError> {
+    pub(crate) async fn find_job(&self, principal: &Principal, id: JobId) -> Result<JobRow, ApiError> {
         let mut conn = self.0.db.reader().await?;
         let not_found = || {
             ApiError::new(StatusCode::NOT_FOUND, "job_not_found", format!("there is no job {id}"))
@@ -261,7 +260,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn list_jobs(
+    pub(crate) async fn list_jobs(
         &self,
         principal: &Principal,
         mut filter: JobFilter,
@@ -298,7 +297,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, or when the database does not answer.
-    pub async fn describe_job(&self, id: JobId) -> Result<Job, ApiError> {
+    pub(crate) async fn describe_job(&self, id: JobId) -> Result<Job, ApiError> {
         let mut conn = self.0.db.reader().await?;
         let job = store::load_job(&mut conn, id).await?.ok_or_else(|| {
             ApiError::new(StatusCode::NOT_FOUND, "job_not_found", format!("there is no job {id}"))
@@ -321,7 +320,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn list_operations(
+    pub(crate) async fn list_operations(
         &self,
         principal: &Principal,
         job: JobId,
@@ -353,7 +352,7 @@ impl Operations {
     ///
     /// # Errors
     /// 403, 404, 409 when it has ended.
-    pub async fn cancel_job(
+    pub(crate) async fn cancel_job(
         &self,
         principal: &Principal,
         id: JobId,
@@ -374,7 +373,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, 409 when it has ended.
-    pub async fn cancel_operation(
+    pub(crate) async fn cancel_operation(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -403,7 +402,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, 409 when it does not run or its machine is away.
-    pub async fn signal(
+    pub(crate) async fn signal(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -434,7 +433,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, 409 when the operation takes no stdin or has ended.
-    pub async fn input(
+    pub(crate) async fn input(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -477,7 +476,7 @@ impl Operations {
 
     /// A reader of an operation's output.
     #[must_use]
-    pub fn reader(&self, id: OperationId, choice: StreamChoice, from: u64) -> Reader {
+    pub(crate) fn reader(&self, id: OperationId, choice: StreamChoice, from: u64) -> Reader {
         Reader::new(self.0.db.clone(), self.0.segments.clone(), id, choice, from)
     }
 }

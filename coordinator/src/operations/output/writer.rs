@@ -125,7 +125,7 @@ pub struct Writer {
 
 /// Why a frame is a breach of the protocol.
 #[derive(Debug, thiserror::Error)]
-enum Breach {
+pub(in crate::operations) enum Breach {
     #[error(transparent)]
     Frame(#[from] reeve_protocol::CodecError),
     #[error("output at offset {0} where {1} was to come")]
