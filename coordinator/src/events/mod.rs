@@ -2,6 +2,7 @@
 //! and looks at the database again; it slows nobody.
 
 mod mailbox;
+mod routes;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use reeve_sdk::api::Operation;
 use tokio::sync::broadcast;
 
 pub use mailbox::Mailbox;
+pub use routes::routes;
 
 /// Changes a watcher may be behind before it has to look at the database again.
 const BACKLOG: usize = 1024;

@@ -70,8 +70,7 @@ async fn serve(fleet: Fleet, socket: AgentSocket, exporter: Option<[u8; 32]>) {
         Err(failed) => {
             metrics::counter!("reeve_handshakes_failed_total").increment(1);
             tracing::info!(%failed, "an agent was not let in");
-            if let Some(envelope) =
-                failed.to_reject().and_then(|reject| Envelope::of(&reject).ok())
+            if let Some(envelope) = failed.to_reject().and_then(|reject| Envelope::of(&reject).ok())
             {
                 let _ = sender.control(&envelope);
             }

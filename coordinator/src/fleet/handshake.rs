@@ -80,7 +80,7 @@ pub(super) async fn run<T: Transport>(
     }
     fence_former(fleet, &known).await?;
     // Revoked or quarantined while we waited.
-    check_standing(&find(fleet, &hello)?)?;
+    check_standing(&*find(fleet, &hello)?)?;
     let epoch = fleet.0.machines.begin_session(&hello).await?;
     let now_us = fleet.0.clock.micros();
     let session = Session::new(hello, known.name.clone(), epoch, sender.clone(), now_us);
@@ -211,7 +211,7 @@ async fn fence_former(fleet: &Fleet, known: &Arc<Known>) -> Result<(), Failed> {
         "a second agent uses this machine's key",
         Duration::from_secs(60),
     );
-    check_standing(&find_again(fleet, known)?)
+    check_standing(&*find_again(fleet, known)?)
 }
 
 fn find_again(fleet: &Fleet, known: &Known) -> Result<Arc<Known>, Failed> {

@@ -138,7 +138,9 @@ impl Fleet {
         }
     }
 
-    fn is_draining(&self) -> bool {
+    /// Whether no more sessions are taken.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
     }
 
@@ -175,8 +177,9 @@ impl Fleet {
                 () = stop.cancelled() => true,
                 _ = timer.tick() => false,
             };
-            let mut seen =
-                std::mem::take(&mut *self.0.departed.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut seen = std::mem::take(
+                &mut *self.0.departed.lock().unwrap_or_else(PoisonError::into_inner),
+            );
             seen.extend(self.sessions().values().map(|one| (one.machine, one.heard_us())));
             let seen: Vec<_> = seen.into_iter().collect();
             // In pieces, so that nobody else waits long for the one writer of the database.

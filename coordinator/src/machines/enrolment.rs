@@ -15,7 +15,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::registry::Known;
-use super::{Machines, check_label, check_label_count, check_name, name_taken, store as machine_store};
+use super::{
+    Machines, check_label, check_label_count, check_name, name_taken, store as machine_store,
+};
 use crate::audit;
 use crate::db::OnConstraint;
 use crate::http::ApiError;
@@ -189,9 +191,15 @@ impl Machines {
         if !store::take(&mut tx, id).await? {
             return Err(used_up(&row.details));
         }
-        machine_store::insert(&mut tx, &known, &request.facts, &id.to_string(), self.clock.micros())
-            .await
-            .on_constraint("machines.name", || name_taken(&known.name))?;
+        machine_store::insert(
+            &mut tx,
+            &known,
+            &request.facts,
+            &id.to_string(),
+            self.clock.micros(),
+        )
+        .await
+        .on_constraint("machines.name", || name_taken(&known.name))?;
         audit::record(
             &mut tx,
             &audit::Entry {

@@ -20,7 +20,7 @@ use crate::selector::{is_label_key, is_label_value, is_name};
 use crate::users::Principal;
 
 pub use registry::{Known, Registry};
-pub use routes::{MachinePath, machines_page, routes};
+pub use routes::routes;
 
 pub use crate::selector::{InvalidSelector, Selector};
 
@@ -96,8 +96,7 @@ impl Machines {
         principal: &Principal,
         text: &str,
     ) -> Result<std::sync::Arc<Known>, ApiError> {
-        let visible =
-            |known: &Known| principal.scope.matches(known.id, &known.name, &known.labels);
+        let visible = |known: &Known| principal.scope.matches(known.id, &known.name, &known.labels);
         self.registry
             .find_named(text)
             .filter(|known| visible(known))
@@ -249,7 +248,10 @@ impl Machines {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn describe(&self, machines: &[std::sync::Arc<Known>]) -> Result<Vec<Machine>, DbError> {
+    pub async fn describe(
+        &self,
+        machines: &[std::sync::Arc<Known>],
+    ) -> Result<Vec<Machine>, DbError> {
         let mut conn = self.db.reader().await?;
         let mut described = Vec::with_capacity(machines.len());
         for known in machines {

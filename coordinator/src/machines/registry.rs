@@ -170,7 +170,10 @@ mod tests {
         registry.put(machine.clone());
         assert!(registry.find_named("old").is_none());
         assert_eq!(registry.find_named("new").map(|found| found.id), Some(machine.id));
-        assert_eq!(registry.find_named(&machine.id.to_string()).map(|found| found.id), Some(machine.id));
+        assert_eq!(
+            registry.find_named(&machine.id.to_string()).map(|found| found.id),
+            Some(machine.id)
+        );
         registry.remove(machine.id);
         assert!(registry.list(|_| true).is_empty());
     }

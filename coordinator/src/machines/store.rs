@@ -69,13 +69,15 @@ pub async fn insert(
 
 /// Writes everything the registry knows of a machine.
 pub async fn update(tx: &mut Tx, known: &Known) -> Result<(), DbError> {
-    sqlx::query("update machines set name = $2, quarantined_us = $3, revoked_us = $4 where id = $1")
-        .bind(known.id.to_string())
-        .bind(&known.name)
-        .bind(known.quarantined_us)
-        .bind(known.revoked_us)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(
+        "update machines set name = $2, quarantined_us = $3, revoked_us = $4 where id = $1",
+    )
+    .bind(known.id.to_string())
+    .bind(&known.name)
+    .bind(known.quarantined_us)
+    .bind(known.revoked_us)
+    .execute(&mut **tx)
+    .await?;
     sqlx::query("delete from machine_labels where machine_id = $1")
         .bind(known.id.to_string())
         .execute(&mut **tx)
@@ -142,10 +144,7 @@ pub async fn keep_last_seen(tx: &mut Tx, id: MachineId, at_us: i64) -> Result<()
 }
 
 /// A machine as the API shows it, its live part left at "offline".
-pub async fn describe(
-    conn: &mut AnyConnection,
-    known: &Known,
-) -> Result<Option<Machine>, DbError> {
+pub async fn describe(conn: &mut AnyConnection, known: &Known) -> Result<Option<Machine>, DbError> {
     let row = sqlx::query(
         "select enrolled_us, last_seen_us, agent_version, boot_id, facts from machines where id = $1",
     )

@@ -23,7 +23,7 @@ use super::store;
 use crate::Clock;
 use crate::db::{Db, DbError};
 use crate::events::{Hub, Mailbox};
-use crate::fleet::{Event, Fleet};
+use crate::fleet::Event;
 use crate::problem::ApiError;
 use state::Operation;
 
@@ -97,7 +97,6 @@ pub struct Conductor {
     pub(super) db: Db,
     pub(super) clock: Clock,
     pub(super) hub: Hub,
-    pub(super) fleet: Fleet,
     pub(super) stdins: Stdins,
     pub(super) writer: Mailbox<Command>,
     pub(super) closings: Mailbox<Closing>,

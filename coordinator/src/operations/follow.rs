@@ -10,9 +10,9 @@ use reeve_sdk::api::follow::{FollowRequest, FrameKind, HEADER_BYTES, Header};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 
+use super::Operations;
 use super::output::{Part, Reader, StreamChoice};
 use super::row::OperationRow;
-use super::{Operations, store};
 use crate::events::Change;
 use crate::problem::ApiError;
 
@@ -39,7 +39,7 @@ pub struct Follower {
     open: BTreeMap<OperationId, View>,
     /// Those of them with something to send, in turn.
     ready: VecDeque<OperationId>,
-    out: mpsc::Sender<Bytes>,
+    out: mpsc::Sender<std::io::Result<Bytes>>,
     chunk: BytesMut,
 }
 
@@ -81,7 +81,7 @@ impl Follower {
         operations: Operations,
         job: JobId,
         request: &FollowRequest,
-        out: mpsc::Sender<Bytes>,
+        out: mpsc::Sender<std::io::Result<Bytes>>,
     ) -> Result<Self, ApiError> {
         let offsets = request
             .offsets
@@ -141,7 +141,10 @@ impl Follower {
         }
     }
 
-    async fn take(&mut self, change: Result<Change, broadcast::error::RecvError>) -> Result<(), Stop> {
+    async fn take(
+        &mut self,
+        change: Result<Change, broadcast::error::RecvError>,
+    ) -> Result<(), Stop> {
         match change {
             Ok(Change::Output { operation, durable, .. }) => {
                 if let Some(view) = self.open.get_mut(&operation) {
@@ -182,12 +185,7 @@ impl Follower {
     async fn load_all(&mut self, first: bool) -> Result<(), Stop> {
         let mut after = -1;
         loop {
-            let rows = {
-                let mut conn = self.operations.0.db.reader().await.map_err(ApiError::from)?;
-                store::list_of_job(&mut conn, self.job, after, PAGE, "")
-                    .await
-                    .map_err(ApiError::from)?
-            };
+            let rows = self.operations.load_page(self.job, after, PAGE).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.ordinal;
             let full = rows.len() as i64 == PAGE;
@@ -271,8 +269,13 @@ impl Follower {
             Part::Gap(gap) => {
                 let payload = to_json(&gap)?;
                 let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-                let header =
-                    Header { kind: FrameKind::Gap, operation: id, all: gap.from, offset: 0, length };
+                let header = Header {
+                    kind: FrameKind::Gap,
+                    operation: id,
+                    all: gap.from,
+                    offset: 0,
+                    length,
+                };
                 self.frame(header, &payload);
             }
         }
@@ -311,7 +314,7 @@ impl Follower {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        self.out.send(self.chunk.split().freeze()).await.map_err(|_| Gone)
+        self.out.send(Ok(self.chunk.split().freeze())).await.map_err(|_| Gone)
     }
 }
 

@@ -5,7 +5,7 @@
 mod body;
 mod conductor;
 mod follow;
-pub mod output;
+mod output;
 mod rollout;
 mod routes;
 mod row;
@@ -18,9 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use reeve_protocol::{
-    Control, JobId, MachineId, OperationId, SignalName, Stream, Totals,
-};
+use reeve_protocol::{Control, JobId, MachineId, OperationId, SignalName, Stream, Totals};
 use reeve_sdk::api::{InputAccepted, Job, Operation, OperationState};
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,9 +36,9 @@ use output::{HealthFlag, Reader, Segments, StreamChoice, Writer, WriterHealth};
 use stdin::Stdins;
 
 pub use routes::routes;
-pub use row::{JobRow, OperationRow};
-pub use store::JobFilter;
-pub use submit::Submitted;
+use row::{JobRow, OperationRow};
+use store::JobFilter;
+use submit::Submitted;
 
 /// What the operations need.
 pub struct Parts {
@@ -99,7 +97,6 @@ impl Operations {
             db: db.clone(),
             clock: clock.clone(),
             hub: hub.clone(),
-            fleet: fleet.clone(),
             stdins: stdins.clone(),
             writer: writer.commands.clone(),
             closings: writer.closings.clone(),
@@ -132,7 +129,7 @@ impl Operations {
 
     /// Whether what agents send can be made durable.
     #[must_use]
-    pub fn health(&self) -> WriterHealth {
+    pub(crate) fn health(&self) -> WriterHealth {
         self.0.health.get()
     }
 
@@ -140,7 +137,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn summary(&self) -> Result<(u32, u32, u64), ApiError> {
+    pub async fn summary(&self) -> Result<(u32, u32, u64), crate::db::DbError> {
         let mut conn = self.0.db.reader().await?;
         let jobs = store::count_jobs_running(&mut conn).await?;
         let running = store::count_under_way(&mut conn, None).await?;
@@ -165,7 +162,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404.
-    pub async fn find(
+    pub(crate) async fn find(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -180,11 +177,27 @@ impl Operations {
         })
     }
 
+    /// One operation, for whoever has been let in already.
+    async fn load(&self, id: OperationId) -> Result<Option<OperationRow>, ApiError> {
+        Ok(store::load(&mut *self.0.db.reader().await?, id).await?)
+    }
+
+    /// Operations of a job behind an ordinal, likewise.
+    async fn load_page(
+        &self,
+        job: JobId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<OperationRow>, ApiError> {
+        let mut conn = self.0.db.reader().await?;
+        Ok(store::list_of_job(&mut conn, job, after, limit, "").await?)
+    }
+
     /// One operation as the API shows it, with gaps.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn describe(&self, row: &OperationRow) -> Result<Operation, ApiError> {
+    pub(crate) async fn describe(&self, row: &OperationRow) -> Result<Operation, ApiError> {
         let mut operation = row.to_api();
         let mut conn = self.0.db.reader().await?;
         operation.output.gaps = output::find_gaps(&mut conn, row.id, row.durable).await?;
@@ -217,7 +230,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404.
-    pub async fn find_job(&self, principal: &Principal, id: JobId) -> Result<JobRow, ApiError> {
+    pub(crate) async fn find_job(&self, principal: &Principal, id: JobId) -> Result<JobRow, ApiError> {
         let mut conn = self.0.db.reader().await?;
         let not_found = || {
             ApiError::new(StatusCode::NOT_FOUND, "job_not_found", format!("there is no job {id}"))
@@ -247,7 +260,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn list_jobs(
+    pub(crate) async fn list_jobs(
         &self,
         principal: &Principal,
         mut filter: JobFilter,
@@ -284,7 +297,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, or when the database does not answer.
-    pub async fn describe_job(&self, id: JobId) -> Result<Job, ApiError> {
+    pub(crate) async fn describe_job(&self, id: JobId) -> Result<Job, ApiError> {
         let mut conn = self.0.db.reader().await?;
         let job = store::load_job(&mut conn, id).await?.ok_or_else(|| {
             ApiError::new(StatusCode::NOT_FOUND, "job_not_found", format!("there is no job {id}"))
@@ -307,7 +320,7 @@ impl Operations {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn list_operations(
+    pub(crate) async fn list_operations(
         &self,
         principal: &Principal,
         job: JobId,
@@ -339,7 +352,7 @@ impl Operations {
     ///
     /// # Errors
     /// 403, 404, 409 when it has ended.
-    pub async fn cancel_job(
+    pub(crate) async fn cancel_job(
         &self,
         principal: &Principal,
         id: JobId,
@@ -360,7 +373,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, 409 when it has ended.
-    pub async fn cancel_operation(
+    pub(crate) async fn cancel_operation(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -389,7 +402,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, 409 when it does not run or its machine is away.
-    pub async fn signal(
+    pub(crate) async fn signal(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -420,7 +433,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404, 409 when the operation takes no stdin or has ended.
-    pub async fn input(
+    pub(crate) async fn input(
         &self,
         principal: &Principal,
         id: OperationId,
@@ -463,7 +476,7 @@ impl Operations {
 
     /// A reader of an operation's output.
     #[must_use]
-    pub fn reader(&self, id: OperationId, choice: StreamChoice, from: u64) -> Reader {
+    pub(crate) fn reader(&self, id: OperationId, choice: StreamChoice, from: u64) -> Reader {
         Reader::new(self.0.db.clone(), self.0.segments.clone(), id, choice, from)
     }
 }

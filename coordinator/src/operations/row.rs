@@ -77,7 +77,13 @@ pub struct OperationRow {
 
 impl OperationRow {
     /// A fresh one.
-    pub fn new(job_id: JobId, ordinal: i64, machine_id: MachineId, machine: &str, now_us: i64) -> Self {
+    pub fn new(
+        job_id: JobId,
+        ordinal: i64,
+        machine_id: MachineId,
+        machine: &str,
+        now_us: i64,
+    ) -> Self {
         Self {
             id: OperationId::new(),
             job_id,

@@ -183,10 +183,8 @@ pub async fn load(
     id: OperationId,
 ) -> Result<Option<OperationRow>, DbError> {
     let sql = format!("select {COLUMNS} from operations where id = $1");
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(id.to_string())
-        .fetch_optional(conn)
-        .await?;
+    let row =
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_string()).fetch_optional(conn).await?;
     row.as_ref().map(read_operation).transpose()
 }
 

@@ -30,7 +30,7 @@ const MAX_OUTPUT_LIMIT: u64 = 1 << 40;
 const MAX_KEY: usize = 255;
 
 /// What came of a request.
-pub enum Submitted {
+pub(crate) enum Submitted {
     /// It was a dry run.
     Preview(JobPreview),
     /// It is recorded, just now or before with the same key.
@@ -42,7 +42,7 @@ impl Operations {
     ///
     /// # Errors
     /// 404 and 422 when it makes no sense, 503 when nothing can be recorded.
-    pub async fn submit(
+    pub(crate) async fn submit(
         &self,
         principal: &Principal,
         request: JobRequest,
@@ -110,8 +110,9 @@ impl Operations {
                 "output_limit must be between {MIN_OUTPUT_LIMIT} and {MAX_OUTPUT_LIMIT} bytes"
             ));
         }
-        super::rollout::Progress::new(&request.rollout, Vec::new())
-            .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string()))?;
+        super::rollout::Progress::new(&request.rollout, Vec::new()).map_err(|error| {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string())
+        })?;
         Ok(command)
     }
 

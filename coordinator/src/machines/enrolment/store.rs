@@ -96,11 +96,8 @@ pub async fn list(
         .await?;
     let limit = limit as usize;
     let items = rows.iter().take(limit).map(read).collect::<Result<Vec<_>, _>>()?;
-    let next = if rows.len() > limit {
-        items.last().map(|token| token.id.to_string())
-    } else {
-        None
-    };
+    let next =
+        if rows.len() > limit { items.last().map(|token| token.id.to_string()) } else { None };
     Ok(Page { items, next })
 }
 

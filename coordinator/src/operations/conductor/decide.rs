@@ -330,10 +330,10 @@ async fn record_job(
         } else if let Some(ending) = endings.remove(&row.id) {
             row.state = ending.state;
             row.finished_us = Some(now_us);
-            row.reason = ending
-                .reason
-                .as_ref()
-                .map(|reason| Reason { code: reason.code.clone(), message: reason.message.clone() });
+            row.reason = ending.reason.as_ref().map(|reason| Reason {
+                code: reason.code.clone(),
+                message: reason.message.clone(),
+            });
         }
     }
     if rows.iter().all(|row| row.state.is_terminal()) {

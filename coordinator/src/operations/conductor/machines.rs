@@ -165,9 +165,8 @@ impl Conductor {
         let Some(operation) = self.book.operations.get(&id) else { return };
         let Some(job) = self.book.jobs.get(&operation.job) else { return };
         let Some((boot_id, journal)) = operation.sent_to.clone() else { return };
-        let expires_in_ms = job
-            .expires_us
-            .map(|at| u64::try_from(at.saturating_sub(now_us)).unwrap_or(0) / 1000);
+        let expires_in_ms =
+            job.expires_us.map(|at| u64::try_from(at.saturating_sub(now_us)).unwrap_or(0) / 1000);
         let request = Request { boot_id, journal, expires_in_ms, body: job.work.body.clone() };
         self.writer.put(Command::Open(Box::new(Opening {
             operation: id,
@@ -273,9 +272,6 @@ fn offline(operation: &Operation) -> Ending {
     Ending::decided(
         OperationState::Expired,
         "machine_offline",
-        format!(
-            "'{}' is offline; it never started. To wait for it use --wait 1h",
-            operation.name
-        ),
+        format!("'{}' is offline; it never started. To wait for it use --wait 1h", operation.name),
     )
 }

@@ -80,9 +80,11 @@ impl Conductor {
                 self.send(id, session);
                 return;
             }
-            Unknown::Cancelled => {
-                decided(OperationState::Cancelled, "cancelled", "it was cancelled before it started")
-            }
+            Unknown::Cancelled => decided(
+                OperationState::Cancelled,
+                "cancelled",
+                "it was cancelled before it started",
+            ),
             Unknown::Expired => {
                 decided(OperationState::Expired, "expired", "its time was up before it started")
             }
@@ -108,7 +110,10 @@ impl Conductor {
             return lost("unknown", "it is not recorded where it was sent");
         };
         if *boot_id != session.boot_id {
-            return lost("rebooted", &format!("the machine rebooted; it was sent to boot {boot_id}"));
+            return lost(
+                "rebooted",
+                &format!("the machine rebooted; it was sent to boot {boot_id}"),
+            );
         }
         if *journal != session.journal {
             return lost("journal_gone", "the agent's memory of what it started is gone");

@@ -107,7 +107,13 @@ pub struct Book {
 
 impl Book {
     /// Puts a job in with all its operations pending.
-    pub fn add(&mut self, job: &JobRow, rows: &[OperationRow], work: Arc<Work>, progress: Progress) {
+    pub fn add(
+        &mut self,
+        job: &JobRow,
+        rows: &[OperationRow],
+        work: Arc<Work>,
+        progress: Progress,
+    ) {
         for row in rows {
             let operation = Operation {
                 job: job.id,
@@ -174,7 +180,8 @@ impl Book {
             let machine = self.machines.entry(row.machine_id).or_default();
             machine.gone_us = now_us;
             let Some(operation) = self.operations.get_mut(&row.id) else { continue };
-            operation.cancel = row.cancel_requested_us.map(|_| row.cancel_reason.unwrap_or_default());
+            operation.cancel =
+                row.cancel_requested_us.map(|_| row.cancel_reason.unwrap_or_default());
             operation.phase = match row.state {
                 OperationState::Sent => Phase::Sent,
                 OperationState::Running => Phase::Running,

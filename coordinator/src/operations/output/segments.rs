@@ -67,11 +67,8 @@ impl Segments {
 
     /// Makes a segment with this number, which must be new.
     fn create(&self, number: i64) -> io::Result<Open> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(self.path(number))?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path(number))?;
         // The name has to survive a crash as surely as the bytes.
         File::open(&self.folder)?.sync_all()?;
         Ok(Open { number, file, end: 0, unsynced: false })

@@ -190,10 +190,9 @@ pub async fn total_bytes(conn: &mut AnyConnection) -> Result<u64, DbError> {
 
 /// The segments that rows refer to.
 pub async fn list_segments(conn: &mut AnyConnection) -> Result<BTreeSet<i64>, DbError> {
-    let rows =
-        sqlx::query("select distinct segment from output_pieces where segment is not null")
-            .fetch_all(conn)
-            .await?;
+    let rows = sqlx::query("select distinct segment from output_pieces where segment is not null")
+        .fetch_all(conn)
+        .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 

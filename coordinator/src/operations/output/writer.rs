@@ -8,8 +8,8 @@ mod flush;
 mod live;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use reeve_protocol::{
     Accepted, Acknowledge, Envelope, JobId, Kind, MachineId, OperationId, OperationResult, Totals,
@@ -125,7 +125,7 @@ pub struct Writer {
 
 /// Why a frame is a breach of the protocol.
 #[derive(Debug, thiserror::Error)]
-enum Breach {
+pub(in crate::operations) enum Breach {
     #[error(transparent)]
     Frame(#[from] reeve_protocol::CodecError),
     #[error("output at offset {0} where {1} was to come")]
@@ -242,10 +242,13 @@ impl Writer {
             return;
         }
         let taken = match envelope.kind {
-            Kind::Output => envelope.open().map_err(Breach::from).and_then(|out| live.take_output(&out)),
-            Kind::Accepted => {
-                envelope.open::<Accepted>().map_err(Breach::from).map(|body| live.take_accepted(body))
+            Kind::Output => {
+                envelope.open().map_err(Breach::from).and_then(|out| live.take_output(&out))
             }
+            Kind::Accepted => envelope
+                .open::<Accepted>()
+                .map_err(Breach::from)
+                .map(|body| live.take_accepted(body)),
             Kind::Result => envelope
                 .open::<OperationResult>()
                 .map_err(Breach::from)

@@ -106,10 +106,8 @@ pub async fn request_job_cancel(tx: &mut Tx, id: JobId, now_us: i64) -> Result<b
 /// One job.
 pub async fn load_job(conn: &mut AnyConnection, id: JobId) -> Result<Option<JobRow>, DbError> {
     let sql = format!("select {COLUMNS} from jobs where id = $1");
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(id.to_string())
-        .fetch_optional(conn)
-        .await?;
+    let row =
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_string()).fetch_optional(conn).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -139,17 +137,15 @@ pub async fn counts(
     let mut counts: HashMap<JobId, JobCounts> = HashMap::new();
     for job in jobs {
         let entry = counts.entry(*job).or_default();
-        let rows = sqlx::query(
-            "select state, count(*) from operations where job_id = $1 group by state",
-        )
-        .bind(job.to_string())
-        .fetch_all(&mut *conn)
-        .await?;
+        let rows =
+            sqlx::query("select state, count(*) from operations where job_id = $1 group by state")
+                .bind(job.to_string())
+                .fetch_all(&mut *conn)
+                .await?;
         for row in rows {
             let state: String = row.try_get(0)?;
             let number = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
-            if let Some(state) =
-                OperationState::ALL.into_iter().find(|each| each.as_str() == state)
+            if let Some(state) = OperationState::ALL.into_iter().find(|each| each.as_str() == state)
             {
                 *entry.of(state) = number;
                 entry.total += number;
@@ -161,9 +157,8 @@ pub async fn counts(
 
 /// Jobs that have not ended.
 pub async fn count_jobs_running(conn: &mut AnyConnection) -> Result<u32, DbError> {
-    let row = sqlx::query("select count(*) from jobs where state = 'running'")
-        .fetch_one(conn)
-        .await?;
+    let row =
+        sqlx::query("select count(*) from jobs where state = 'running'").fetch_one(conn).await?;
     Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX))
 }
 

@@ -44,8 +44,7 @@ pub fn read_operation(row: &AnyRow) -> Result<OperationRow, DbError> {
         cancel_reason: row.try_get(14)?,
         exit_code: small(15)?,
         signal: small(16)?,
-        reason: reason_code
-            .map(|code| Reason { code, message: reason.unwrap_or_default() }),
+        reason: reason_code.map(|code| Reason { code, message: reason.unwrap_or_default() }),
         containment: containment.as_deref().map(parse_containment),
         duration_ms: number(20)?.and_then(|number| u64::try_from(number).ok()),
         leftovers_killed: u32::try_from(count(21)?).unwrap_or(u32::MAX),

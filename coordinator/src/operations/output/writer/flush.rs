@@ -91,8 +91,11 @@ impl Writer {
         let mut entries = Vec::with_capacity(dirty.len());
         for operation in dirty {
             let Some(live) = self.live.get_mut(&operation) else { continue };
-            let pieces: Vec<_> =
-                live.collected.drain(..).map(|piece| (piece.from, piece.to, piece.records)).collect();
+            let pieces: Vec<_> = live
+                .collected
+                .drain(..)
+                .map(|piece| (piece.from, piece.to, piece.records))
+                .collect();
             let accepted = live.accepted.take();
             let ending = live.result.as_ref().map(Ending::of);
             entries.push(Entry {
@@ -226,8 +229,9 @@ impl Writer {
                 live.started = true;
             }
             if grew {
-                metrics::counter!("reeve_output_bytes_total")
-                    .increment(entry.pieces.iter().map(|(_, _, records)| records.len() as u64).sum());
+                metrics::counter!("reeve_output_bytes_total").increment(
+                    entry.pieces.iter().map(|(_, _, records)| records.len() as u64).sum(),
+                );
                 self.hub.tell(Change::Output {
                     job: entry.job,
                     operation: entry.operation,
