@@ -10,6 +10,8 @@ pub mod machines;
 mod start;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+pub mod testing;
 pub mod tls;
 pub mod users;
 
