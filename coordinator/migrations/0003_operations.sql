@@ -43,9 +43,7 @@ create table operations (
     usage text,
     durable_all bigint not null,
     durable_stdout bigint not null,
-    durable_stderr bigint not null,
-    stdin_received bigint not null,
-    stdin_closed bigint not null
+    durable_stderr bigint not null
 );
 create index operations_job on operations (job_id, ordinal);
 create index operations_machine on operations (machine_id, state);
@@ -58,7 +56,9 @@ create table output_pieces (
     all_from bigint not null,
     all_to bigint not null,
     stdout_from bigint not null,
+    stdout_to bigint not null,
     stderr_from bigint not null,
+    stderr_to bigint not null,
     segment bigint,
     position bigint,
     length bigint not null,

@@ -4,9 +4,14 @@ pub mod audit;
 mod clock;
 pub mod config;
 pub mod db;
+pub mod events;
 mod files;
+pub mod fleet;
 pub mod http;
 pub mod machines;
+pub mod operations;
+pub mod problem;
+pub mod selector;
 mod start;
 pub mod tasks;
 pub mod telemetry;
@@ -26,7 +31,11 @@ pub use start::{Running, StartError, start};
 
 use crate::config::Config;
 use crate::db::Db;
+use crate::events::Hub;
+use crate::fleet::Fleet;
 use crate::http::{CountSource, RateLimits, Readiness};
+use crate::machines::Machines;
+use crate::operations::Operations;
 use crate::tasks::Tasks;
 use crate::tls::Authority;
 use crate::users::Users;
@@ -56,6 +65,14 @@ pub struct AppState {
     pub rates: RateLimits,
     /// What `/api/status` counts.
     pub counts: CountSource,
+    /// Machines.
+    pub machines: Machines,
+    /// Live sessions.
+    pub fleet: Fleet,
+    /// The door to machines.
+    pub operations: Operations,
+    /// What changes.
+    pub events: Hub,
     /// When we started, microseconds since 1970.
     pub started: i64,
 }

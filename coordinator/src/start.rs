@@ -12,8 +12,12 @@ use url::Url;
 
 use crate::config::{Config, Tls};
 use crate::db::{Db, DbError};
+use crate::events::Hub;
 use crate::files::write_public;
-use crate::http::{self, Counts, Listening, RateLimits, Readiness, Server};
+use crate::fleet::Fleet;
+use crate::http::{self, CountSource, Counts, Listening, RateLimits, Readiness, Server};
+use crate::machines::Machines;
+use crate::operations::{self, Operations};
 use crate::tasks::Tasks;
 use crate::tls::{self, Authority, TlsError};
 use crate::users::{SetupCode, SetupError, Users};
@@ -50,6 +54,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// What a former run left.
+    #[error("what a former run left cannot be taken up: {0:#}")]
+    Operations(#[from] anyhow::Error),
     /// A file in the data folder.
     #[error("{path} cannot be written: {source}; check the data folder's owner and space", path = .path.display())]
     File {
@@ -90,9 +97,9 @@ pub(crate) async fn start_at(
     telemetry::start_metrics();
     let ca = Arc::new(Authority::load(&config, &clock)?);
     let server_config = ca.server_config()?;
-    let (db, coordinator) = open_database(&config)
-        .await
-        .map_err(|source| StartError::Db { url: config.database.redacted(), source })?;
+    let database = config.database.redacted();
+    let db_error = |source| StartError::Db { url: database.clone(), source };
+    let (db, coordinator) = open_database(&config).await.map_err(&db_error)?;
     let tasks = Tasks::new();
     let users = Users::new(db.clone(), clock.clone(), tasks.clone());
     let setup = users.prepare_setup(&config.data).await?;
@@ -104,11 +111,27 @@ pub(crate) async fn start_at(
                 .map_err(|source| StartError::Listen { address, source })?,
         ),
     };
+    let machines = Machines::load(db.clone(), clock.clone()).await.map_err(&db_error)?;
+    let (fleet, inbox) = Fleet::new(machines.clone(), coordinator, clock.clone(), tasks.clone());
+    let events = Hub::default();
+    let operations = Operations::start(operations::Parts {
+        db: db.clone(),
+        clock: clock.clone(),
+        hub: events.clone(),
+        fleet: fleet.clone(),
+        inbox,
+        machines: machines.clone(),
+        tasks: tasks.clone(),
+        limits: config.limits.clone(),
+        folder: config.data.join("output"),
+        keep: config.output_keep,
+    })
+    .await?;
     let state = AppState {
         url: Arc::new(public_url(&config, address)),
         rates: RateLimits::new(&config.limits),
         readiness: Readiness::new(),
-        counts: Arc::new(|_| Box::pin(async { Ok(Counts::default()) })),
+        counts: count_source(machines.clone(), fleet.clone(), operations.clone()),
         started: clock.micros(),
         config: Arc::new(config),
         db,
@@ -117,6 +140,10 @@ pub(crate) async fn start_at(
         coordinator,
         ca,
         users,
+        machines,
+        fleet,
+        operations,
+        events,
     };
     write_facts(&state, address)?;
     state.tasks.spawn("users", state.users.clone().run());
@@ -144,6 +171,7 @@ impl Running {
         let deadline = Instant::now() + self.state.config.drain.timeout;
         let left = || deadline.saturating_duration_since(Instant::now());
         self.state.readiness.start_draining();
+        self.state.fleet.drain(self.state.config.drain.spread);
         for listening in self.listening {
             listening.stop(left()).await;
         }
@@ -232,6 +260,31 @@ fn write_facts(state: &AppState, address: SocketAddr) -> Result<(), StartError> 
             .map_err(|source| StartError::File { path, source })?;
     }
     Ok(())
+}
+
+/// Counts for `/api/status`, as far as a scope reaches.
+fn count_source(machines: Machines, fleet: Fleet, operations: Operations) -> CountSource {
+    Arc::new(move |scope| {
+        let (machines, fleet, operations) = (machines.clone(), fleet.clone(), operations.clone());
+        Box::pin(async move {
+            let mut counts = Counts::default();
+            let visible = machines
+                .registry()
+                .list(|known| scope.matches(known.id, &known.name, &known.labels));
+            for known in visible {
+                let count = match (known.revoked_us, known.quarantined_us) {
+                    (Some(_), _) => &mut counts.machines.revoked,
+                    (None, Some(_)) => &mut counts.machines.quarantined,
+                    (None, None) if fleet.is_online(known.id) => &mut counts.machines.online,
+                    (None, None) => &mut counts.machines.offline,
+                };
+                *count += 1;
+            }
+            (counts.jobs_running, counts.operations_running, counts.output_bytes) =
+                operations.summary().await?;
+            Ok(counts)
+        })
+    })
 }
 
 async fn tidy_metrics(tasks: Tasks) {

@@ -1,2 +1,17 @@
-//! placeholder
-fn main() {}
+//! `reeve-agent`: agent and keeper in one binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The keeper comes before any argument parser or runtime: it starts once per command and has
+    // to be as quick and small as a C program.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "keep") {
+        let folder = arguments.next().unwrap_or_default();
+        return match reeve_agent::keeper::run(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    reeve_agent::commands::main()
+}

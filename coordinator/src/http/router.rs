@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::authenticate::guard;
 use super::{downloads, layers, openapi, peer, request_id, routes};
-use crate::{AppState, audit, users};
+use crate::{AppState, audit, events, fleet, machines, operations, users};
 
 /// Routes of every feature.
 pub(super) fn features() -> OpenApiRouter<AppState> {
@@ -21,6 +21,10 @@ pub(super) fn features() -> OpenApiRouter<AppState> {
         .merge(downloads::routes())
         .merge(users::routes())
         .merge(audit::routes())
+        .merge(machines::routes())
+        .merge(fleet::routes())
+        .merge(operations::routes())
+        .merge(events::routes())
 }
 
 /// The whole of the public listener.

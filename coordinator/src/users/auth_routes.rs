@@ -20,7 +20,7 @@ use crate::AppState;
 use crate::audit::{self, Entry};
 use crate::db::{DbError, OnConstraint, Tx};
 use crate::http::{ApiError, Cookies, Json};
-use crate::machines;
+use crate::selector;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -42,7 +42,7 @@ async fn setup(
     Json(request): Json<SetupRequest>,
 ) -> Result<axum::Json<LoginResponse>, ApiError> {
     let users = &state.users;
-    if request.name.as_deref().is_some_and(|name| !machines::is_name(name)) {
+    if request.name.as_deref().is_some_and(|name| !selector::is_name(name)) {
         return Err(invalid_name());
     }
     let code = code::hash(&request.code);

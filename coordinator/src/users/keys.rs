@@ -19,7 +19,7 @@ use crate::AppState;
 use crate::audit::{self, Entry};
 use crate::db::OnConstraint;
 use crate::http::{ApiError, Json, Path, Query, page_limit};
-use crate::machines::{self, Selector};
+use crate::selector::{self, Selector};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
@@ -71,7 +71,7 @@ async fn create(
     principal: Principal,
     Json(request): Json<NewApiKey>,
 ) -> Result<(StatusCode, axum::Json<ApiKeyCreated>), ApiError> {
-    if !machines::is_name(&request.name) {
+    if !selector::is_name(&request.name) {
         return Err(invalid_name());
     }
     // A key that could make keys could make one that outlives or outranks it.

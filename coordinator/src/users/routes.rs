@@ -17,7 +17,7 @@ use crate::AppState;
 use crate::audit::{self, Entry};
 use crate::db::{OnConstraint, Tx};
 use crate::http::{ApiError, Json, Path, Query, nearest_names};
-use crate::machines::{self, Selector};
+use crate::selector::{self, Selector};
 
 /// How long the code of a new person works.
 const CODE_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -49,7 +49,7 @@ async fn create(
     Json(request): Json<NewUser>,
 ) -> Result<(StatusCode, axum::Json<UserCreated>), ApiError> {
     may_manage(&principal)?;
-    if !machines::is_name(&request.name) {
+    if !selector::is_name(&request.name) {
         return Err(invalid_name());
     }
     let user = User {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use reeve_protocol::MachineId;
 
-use crate::machines::Selector;
+use crate::selector::Selector;
 
 /// The person's selector and, with a key that has its own, the key's: a machine has to match both.
 #[derive(Clone, Debug)]

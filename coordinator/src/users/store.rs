@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row};
 
 use super::{Principal, SESSION_LIFE, Scope, Via, WEB_IDLE, micros};
 use crate::db::{DbError, Tx};
-use crate::machines::Selector;
+use crate::selector::Selector;
 
 /// A key with what decides about it.
 pub(super) struct KeyRow {

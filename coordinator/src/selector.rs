@@ -168,7 +168,7 @@ fn parse_name(text: &str) -> Result<NameTerm, InvalidSelector> {
     if let Ok(id) = text.parse() {
         return Ok(NameTerm::Id(id));
     }
-    if super::is_name(text) {
+    if is_name(text) {
         return Ok(NameTerm::Exact(text.to_owned()));
     }
     Err(InvalidSelector::Term(text.to_owned()))
@@ -180,7 +180,7 @@ fn parse_label(text: &str) -> Result<LabelTerm, InvalidSelector> {
     let (key, equal) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
     let (key, value) = (key.trim(), value.trim());
     // An operator of another language (`==`, `=~`) would otherwise silently compare with "=…".
-    if !super::is_label_key(key) || value.starts_with(['=', '~']) {
+    if !is_label_key(key) || value.starts_with(['=', '~']) {
         return Err(bad());
     }
     let glob = value.contains('*').then(|| parse_glob(value)).transpose()?;
@@ -189,6 +189,33 @@ fn parse_label(text: &str) -> Result<LabelTerm, InvalidSelector> {
 
 fn parse_glob(text: &str) -> Result<GlobMatcher, InvalidSelector> {
     Ok(Glob::new(text).map_err(|_| InvalidSelector::Term(text.to_owned()))?.compile_matcher())
+}
+
+/// Whether a text can name a machine: 1 to 64 of `a-z 0-9 . _ -`, starting with a letter or digit.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+}
+
+/// Whether a text can be the key of a label: 1 to 64 of `a-z 0-9 . _ / -`.
+#[must_use]
+pub fn is_label_key(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'/' | b'-'))
+}
+
+/// Whether a text can be the value of a label: at most 128 printable characters, none of which
+/// means something in a selector.
+#[must_use]
+pub fn is_label_value(text: &str) -> bool {
+    text.len() <= 128
+        && !text.starts_with(['=', '~'])
+        && text.chars().all(|char| !char.is_control() && !matches!(char, ',' | '*'))
+        && text.trim() == text
 }
 
 #[cfg(test)]

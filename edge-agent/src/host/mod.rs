@@ -1,0 +1,31 @@
+//! Everything that talks to the operating system below the level of files and sockets: processes,
+//! control groups, users, facts. The only folder with `nix`, `std::process` and `unsafe`.
+
+pub mod cgroup;
+pub mod child;
+pub mod facts;
+pub mod keeper_process;
+pub mod metrics;
+pub mod process;
+pub mod setup;
+pub mod unix;
+pub mod users;
+
+/// The kernel's id of this boot (`/proc/sys/kernel/random/boot_id`, random(4)). Empty when `/proc`
+/// is not mounted, which makes every operation refuse as if after a reboot.
+#[must_use]
+pub fn read_boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The machine's clock, microseconds since 1970.
+#[must_use]
+pub fn now_us() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_micros()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,86 @@
+//! Users of this machine (getpwnam(3), getgrouplist(3)). Looked up by the agent, never by a
+//! keeper: name services load libraries and memory.
+
+use std::ffi::CString;
+
+use nix::unistd::{Uid, User, getgrouplist};
+use serde::{Deserialize, Serialize};
+
+/// Whoever a command runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Main group.
+    pub gid: u32,
+    /// All groups.
+    pub groups: Vec<u32>,
+    /// Home folder.
+    pub home: String,
+    /// Login shell.
+    pub shell: String,
+}
+
+/// Why there is no account.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// No such user.
+    #[error("there is no user '{0}' on this machine")]
+    Unknown(String),
+    /// The name service failed.
+    #[error("user '{0}' could not be looked up: {1}")]
+    Lookup(String, #[source] nix::Error),
+}
+
+/// The account of a user by name.
+///
+/// # Errors
+/// When there is none, or it cannot be looked up.
+pub fn load_account(name: &str) -> Result<Account, UserError> {
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok(to_account(user)),
+        Ok(None) => Err(UserError::Unknown(name.to_owned())),
+        Err(error) => Err(UserError::Lookup(name.to_owned(), error)),
+    }
+}
+
+/// The account this process runs as. A user id without a name is its own name.
+#[must_use]
+pub fn load_own_account() -> Account {
+    let uid = Uid::effective();
+    match User::from_uid(uid) {
+        Ok(Some(user)) => to_account(user),
+        _ => Account {
+            name: uid.to_string(),
+            uid: uid.as_raw(),
+            gid: nix::unistd::Gid::effective().as_raw(),
+            groups: Vec::new(),
+            home: std::env::var("HOME").unwrap_or_else(|_| "/".to_owned()),
+            shell: "/bin/sh".to_owned(),
+        },
+    }
+}
+
+fn to_account(user: User) -> Account {
+    let groups = CString::new(user.name.as_str())
+        .ok()
+        .and_then(|name| getgrouplist(&name, user.gid).ok())
+        .map(|groups| groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
+        .unwrap_or_else(|| vec![user.gid.as_raw()]);
+    Account {
+        name: user.name,
+        uid: user.uid.as_raw(),
+        gid: user.gid.as_raw(),
+        groups,
+        home: user.dir.to_string_lossy().into_owned(),
+        shell: user.shell.to_string_lossy().into_owned(),
+    }
+}
+
+/// Whether this process may become other users.
+#[must_use]
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}

@@ -1,0 +1,177 @@
+//! The keeper's socket: one agent at a time, the newest wins.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use super::files;
+use super::wire::{FromKeeper, Incoming, StdinState, ToKeeper, to_frame};
+
+/// Bytes waiting for an agent that does not read. Only `progress` and `stdin` are sent while
+/// others wait, and both are told as one, so this is never reached by an honest agent.
+const MAX_WAITING: usize = 64 * 1024;
+
+/// Bytes read at once: one full message.
+const READ_BYTES: usize = super::wire::MAX_MESSAGE_BYTES;
+
+struct Connection {
+    stream: UnixStream,
+    incoming: Incoming,
+    outgoing: Vec<u8>,
+    greeted: bool,
+    /// What this agent knows, so that only news is sent.
+    told_progress: u64,
+    told_stdin: StdinState,
+}
+
+/// Where agents come in.
+pub struct Door {
+    listener: UnixListener,
+    connection: Option<Connection>,
+}
+
+impl Door {
+    /// Opens the socket in the folder; `first` is the connection that came with the start.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(folder: &OwnedFd, first: UnixStream) -> io::Result<Self> {
+        let listener = crate::host::unix::listen(folder, files::SOCKET)?;
+        listener.set_nonblocking(true)?;
+        let mut door = Self { listener, connection: None };
+        door.admit(first)?;
+        Ok(door)
+    }
+
+    fn admit(&mut self, stream: UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        self.connection = Some(Connection {
+            stream,
+            incoming: Incoming::default(),
+            outgoing: Vec::new(),
+            greeted: false,
+            told_progress: 0,
+            told_stdin: StdinState::default(),
+        });
+        Ok(())
+    }
+
+    /// The listening socket.
+    #[must_use]
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// The agent's socket, and whether bytes wait for it.
+    #[must_use]
+    pub fn agent(&self) -> Option<(&UnixStream, bool)> {
+        self.connection.as_ref().map(|one| (&one.stream, !one.outgoing.is_empty()))
+    }
+
+    /// Takes the agents that knock.
+    pub fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.admit(stream).is_err() {
+                self.connection = None;
+            }
+        }
+    }
+
+    /// What the agent says. A connection that ends or makes no sense is dropped; another may come.
+    pub fn receive(&mut self) -> Vec<ToKeeper> {
+        let mut messages = Vec::new();
+        let Some(one) = &mut self.connection else { return messages };
+        let mut buffer = vec![0; READ_BYTES];
+        let mut good = match one.stream.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(count) => {
+                one.incoming.push(&buffer[..count]);
+                true
+            }
+            Err(error) => is_passing(&error),
+        };
+        loop {
+            match one.incoming.take() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(_) => {
+                    good = false;
+                    break;
+                }
+            }
+        }
+        if !good {
+            self.connection = None;
+        }
+        messages
+    }
+
+    /// Tells the agent what it does not know yet, as far as its socket takes it. `hello` makes the
+    /// first message.
+    pub fn tell(&mut self, progress: u64, stdin: StdinState, hello: impl FnOnce() -> FromKeeper) {
+        let Some(one) = &mut self.connection else { return };
+        if !one.greeted {
+            one.greeted = true;
+            one.told_progress = progress;
+            one.told_stdin = stdin;
+            one.push(&hello());
+        }
+        // News waits until the last news has left, so that any amount of it is one message.
+        if one.outgoing.is_empty() {
+            if one.told_progress != progress {
+                one.told_progress = progress;
+                one.push(&FromKeeper::Progress { to: progress });
+            }
+            if one.told_stdin != stdin {
+                one.told_stdin = stdin;
+                one.push(&FromKeeper::Stdin(stdin));
+            }
+        }
+        self.flush();
+    }
+
+    /// Says that it is over, if the agent listens. It looks for itself when it does not.
+    pub fn tell_exited(&mut self) {
+        if let Some(one) = &mut self.connection {
+            one.push(&FromKeeper::Exited);
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let Some(one) = &mut self.connection else { return };
+        let mut good = one.outgoing.len() <= MAX_WAITING;
+        while good && !one.outgoing.is_empty() {
+            match one.stream.write(&one.outgoing) {
+                Ok(0) => good = false,
+                Ok(count) => drop(one.outgoing.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => good = is_passing(&error),
+            }
+        }
+        if !good {
+            self.connection = None;
+        }
+    }
+}
+
+impl Connection {
+    fn push(&mut self, message: &FromKeeper) {
+        if let Ok(frame) = to_frame(message) {
+            self.outgoing.extend_from_slice(&frame);
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Makes a descriptor's reads and writes return at once.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(&fd)?;
+    Ok(rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?)
+}

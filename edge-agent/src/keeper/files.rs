@@ -1,0 +1,198 @@
+//! The small files of an operation's folder. Each begins with eight bytes that name it and its
+//! version, because an upgraded agent meets files of older keepers.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use reeve_protocol::ops::ExecuteCommand;
+use reeve_protocol::{OperationId, OperationResult};
+use rustix::fs::{Mode, OFlags};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::host::users::Account;
+
+/// Name of the file that says what to run.
+pub const SPEC: &str = "spec";
+/// Name of the file that says which process the keeper is.
+pub const KEEPER: &str = "keeper";
+/// Name of the file that says how it ended. Written last, after all output.
+pub const EXIT: &str = "exit";
+/// Name of the file whose lock says that the keeper lives.
+pub const LOCK: &str = "lock";
+/// Name of the keeper's socket.
+pub const SOCKET: &str = "sock";
+
+/// Small files are read whole; none of ours is larger.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// What to run, and how. Written by the agent before it starts the keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Which operation.
+    pub id: OperationId,
+    /// What was asked.
+    pub command: ExecuteCommand,
+    /// As whom.
+    pub account: Account,
+    /// Whether `account` is another than the agent's own.
+    pub switch_user: bool,
+    /// When the agent took it, machine's clock, microseconds since 1970.
+    pub created_us: i64,
+    /// The boot it belongs to.
+    pub boot_id: String,
+    /// The control group to make, or `None` for process groups.
+    pub group: Option<PathBuf>,
+    /// Bytes of output kept on disk at most.
+    pub spool_bytes: u64,
+    /// Bytes of one file of output.
+    pub segment_bytes: u64,
+}
+
+/// Which process the keeper is. Written by the keeper once it is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeeperFile {
+    /// Process id.
+    pub pid: u32,
+    /// Field 22 of `/proc/<pid>/stat`.
+    pub start_time: u64,
+    /// The boot it lives in.
+    pub boot_id: String,
+    /// Its release.
+    pub version: String,
+}
+
+/// A file with a name and version in front.
+pub trait Filed: Serialize + DeserializeOwned {
+    /// Seven letters and the version.
+    const MAGIC: [u8; 8];
+    /// The name in the operation's folder.
+    const NAME: &'static str;
+}
+
+impl Filed for Spec {
+    const MAGIC: [u8; 8] = *b"RVSPEC.\x01";
+    const NAME: &'static str = SPEC;
+}
+impl Filed for KeeperFile {
+    const MAGIC: [u8; 8] = *b"RVKEEPR\x01";
+    const NAME: &'static str = KEEPER;
+}
+/// The exit file is the result as it will be sent.
+impl Filed for OperationResult {
+    const MAGIC: [u8; 8] = *b"RVEXIT.\x01";
+    const NAME: &'static str = EXIT;
+}
+
+/// Why a small file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// What the file system says.
+    #[error("{name}: {source}")]
+    Io {
+        /// Which file.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is of another kind, a newer version, or torn.
+    #[error("{name} is damaged or of a version that this build does not know")]
+    Damaged {
+        /// Which file.
+        name: &'static str,
+    },
+}
+
+impl FileError {
+    /// Whether the file is simply not there.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_disk_full(source))
+    }
+}
+
+/// Whether an error says that the disk, or the share of it we may use, is full.
+#[must_use]
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// When the value cannot be encoded.
+pub fn to_bytes<T: Filed>(value: &T) -> Result<Vec<u8>, FileError> {
+    let mut bytes = T::MAGIC.to_vec();
+    let body = reeve_protocol::encode(value).map_err(|_| FileError::Damaged { name: T::NAME })?;
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+/// The value in the bytes of a file.
+///
+/// # Errors
+/// When they are something else.
+pub fn from_bytes<T: Filed>(bytes: &[u8]) -> Result<T, FileError> {
+    let damaged = || FileError::Damaged { name: T::NAME };
+    let body = bytes.strip_prefix(T::MAGIC.as_slice()).ok_or_else(damaged)?;
+    reeve_protocol::decode(body).map_err(|_| damaged())
+}
+
+/// Writes a file so that it is there whole or not at all, as far as other processes can see.
+///
+/// # Errors
+/// What the file system says.
+pub fn write<T: Filed>(folder: impl AsFd, value: &T) -> Result<(), FileError> {
+    let io = |source: io::Error| FileError::Io { name: T::NAME, source };
+    let bytes = to_bytes(value)?;
+    let folder = folder.as_fd();
+    let temporary = format!("{}.new", T::NAME);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(folder, &temporary, flags, Mode::from_raw_mode(0o600))
+        .map_err(|errno| io(errno.into()))?;
+    std::fs::File::from(fd).write_all(&bytes).map_err(io)?;
+    rustix::fs::renameat(folder, &temporary, folder, T::NAME).map_err(|errno| io(errno.into()))
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// What the file system says, or that it is damaged.
+pub fn load<T: Filed>(folder: impl AsFd) -> Result<T, FileError> {
+    let io = |source: io::Error| FileError::Io { name: T::NAME, source };
+    let fd = rustix::fs::openat(folder, T::NAME, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| io(errno.into()))?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(fd).take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(io)?;
+    from_bytes(&bytes)
+}
+
+/// Opens the lock file of an operation's folder.
+///
+/// # Errors
+/// What open(2) says.
+pub fn open_lock(folder: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, LOCK, flags, Mode::from_raw_mode(0o600))?)
+}
+
+/// Takes the lock. `false` when a living keeper has it: the lock belongs to the open file, which
+/// only the keeper has, so no process id can be mistaken for it.
+///
+/// # Errors
+/// What flock(2) says.
+pub fn try_lock(lock: impl AsFd) -> io::Result<bool> {
+    match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,136 @@
+//! Output on disk: files of records in the one merged order that the keeper gave them.
+//!
+//! A segment `spool.<offset>` begins with a header: eight bytes of name and version, then the three
+//! offsets (merged, stdout, stderr) of its first byte. Records follow: stream (1 byte), three zero
+//! bytes, length (4 bytes), then the bytes. All numbers are little endian. Because each segment
+//! says where it begins in every stream, segments may be missing in front or in the middle without
+//! any offset changing: a hole between two segments is a gap, and its size in each stream is known.
+//!
+//! The agent renames a segment to `taken.<offset>` before it reads from it. Only segments that
+//! nobody took may be dropped to make room, so nothing that may have been sent is ever dropped, and
+//! a sender can always go on from any offset below what it had sent.
+
+mod reader;
+mod writer;
+
+use std::io;
+use std::os::fd::AsFd;
+
+use reeve_protocol::{Stream, Totals};
+
+pub use reader::{Piece, SpoolReader};
+pub use writer::{Append, SpoolWriter};
+
+/// Name and version of a segment.
+pub const MAGIC: [u8; 8] = *b"RVSPOOL\x01";
+/// Bytes before the first record.
+pub const HEADER_BYTES: u64 = 32;
+/// Bytes before each record's payload.
+pub const RECORD_BYTES: u64 = 8;
+/// One file of output. Sixteen of them make the whole spool, so what has been acknowledged is
+/// given back in small steps.
+pub const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+const FRESH: &str = "spool.";
+const TAKEN: &str = "taken.";
+
+fn fresh_name(from: u64) -> String {
+    format!("{FRESH}{from:020}")
+}
+
+fn taken_name(from: u64) -> String {
+    format!("{TAKEN}{from:020}")
+}
+
+fn encode_header(at: Totals) -> [u8; 32] {
+    let mut header = [0; 32];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..16].copy_from_slice(&at.all.to_le_bytes());
+    header[16..24].copy_from_slice(&at.stdout.to_le_bytes());
+    header[24..32].copy_from_slice(&at.stderr.to_le_bytes());
+    header
+}
+
+fn decode_header(header: &[u8; 32]) -> Option<Totals> {
+    let (magic, rest) = header.split_first_chunk::<8>()?;
+    let (all, rest) = rest.split_first_chunk::<8>()?;
+    let (stdout, stderr) = rest.split_first_chunk::<8>()?;
+    let stderr = stderr.first_chunk::<8>()?;
+    (*magic == MAGIC).then(|| Totals {
+        all: u64::from_le_bytes(*all),
+        stdout: u64::from_le_bytes(*stdout),
+        stderr: u64::from_le_bytes(*stderr),
+    })
+}
+
+fn encode_record(stream: Stream, length: u32) -> [u8; 8] {
+    let kind = match stream {
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+    };
+    let [a, b, c, d] = length.to_le_bytes();
+    [kind, 0, 0, 0, a, b, c, d]
+}
+
+fn decode_record(record: [u8; 8]) -> Option<(Stream, u32)> {
+    let [kind, 0, 0, 0, a, b, c, d] = record else { return None };
+    let stream = match kind {
+        1 => Stream::Stdout,
+        2 => Stream::Stderr,
+        _ => return None,
+    };
+    let length = u32::from_le_bytes([a, b, c, d]);
+    (length > 0).then_some((stream, length))
+}
+
+fn advance(at: &mut Totals, stream: Stream, count: u64) {
+    at.all += count;
+    match stream {
+        Stream::Stdout => at.stdout += count,
+        Stream::Stderr => at.stderr += count,
+    }
+}
+
+/// First offsets of all segments, in order.
+///
+/// # Errors
+/// What the file system says.
+pub fn list_segments(folder: impl AsFd) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let offset = name.strip_prefix(FRESH).or_else(|| name.strip_prefix(TAKEN));
+        if let Some(offset) = offset.and_then(|text| text.parse().ok()) {
+            found.push(offset);
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+fn remove_segment(folder: impl AsFd, from: u64) {
+    let folder = folder.as_fd();
+    for name in [fresh_name(from), taken_name(from)] {
+        let _ = rustix::fs::unlinkat(folder, name, rustix::fs::AtFlags::empty());
+    }
+}
+
+/// Removes the segments that nobody needs once everything below `upto` is durable elsewhere. A
+/// segment in front of a gap is kept until the gap has been acknowledged, because its end says how
+/// much of each stream the gap swallowed. The first offset that is left.
+///
+/// For use when no keeper is alive to do it.
+///
+/// # Errors
+/// What the file system says.
+pub fn release(folder: impl AsFd, upto: u64) -> io::Result<Option<u64>> {
+    let folder = folder.as_fd();
+    let segments = list_segments(folder)?;
+    let needed = segments.iter().rposition(|from| *from <= upto).unwrap_or(0);
+    for from in &segments[..needed.min(segments.len())] {
+        remove_segment(folder, *from);
+    }
+    Ok(segments.get(needed).copied())
+}

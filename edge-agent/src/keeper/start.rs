@@ -1,0 +1,225 @@
+//! From a spec to a running command: pipes, control group, program search, environment.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use reeve_protocol::ops::{Command, Stdin as StdinSource};
+use reeve_protocol::{Containment, Outcome};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+use super::door::set_nonblocking;
+use super::files::Spec;
+use crate::host::cgroup::Group;
+use crate::host::child::{self, Launch, LaunchError, Stage};
+
+/// Where programs are looked for, unless the request sets another `PATH`.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Asked of the kernel for each pipe; more in a pipe means fewer turns between two processes. An
+/// ordinary user may get less (`/proc/sys/fs/pipe-max-size`).
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process, which leads its session and group.
+    pub pid: u32,
+    /// Our end of its stdin, if it has one.
+    pub stdin: Option<OwnedFd>,
+    /// Our end of its stdout.
+    pub stdout: OwnedFd,
+    /// Our end of its stderr.
+    pub stderr: OwnedFd,
+}
+
+/// The group of an operation, if it gets one. Falls back to process groups where making one fails.
+#[must_use]
+pub fn make_group(spec: &Spec) -> (Option<Group>, Containment) {
+    match spec.group.as_deref().map(Group::create) {
+        Some(Ok(group)) => (Some(group), Containment::CgroupV2),
+        _ => (None, Containment::ProcessGroup),
+    }
+}
+
+/// Starts the command.
+///
+/// # Errors
+/// Why nothing of it ran, as it is to be reported.
+pub fn start(
+    spec: &Spec,
+    group: Option<&Group>,
+    oom_score: Option<Vec<u8>>,
+) -> Result<Started, Outcome> {
+    let environment = build_environment(spec);
+    let path = environment
+        .iter()
+        .find_map(|(name, value)| (name == "PATH").then_some(value.as_str()))
+        .unwrap_or(PATH)
+        .to_owned();
+    let arguments = match &spec.command.command {
+        Command::Argv(argv) => argv.clone(),
+        Command::Shell(line) => {
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]
+        }
+    };
+    let program = arguments.first().cloned().unwrap_or_default();
+    try_start(spec, group, oom_score, &arguments, &environment, &path)
+        .map_err(|error| describe(&error, &program, &path, spec))
+}
+
+fn try_start(
+    spec: &Spec,
+    group: Option<&Group>,
+    oom_score: Option<Vec<u8>>,
+    arguments: &[String],
+    environment: &[(String, String)],
+    path: &str,
+) -> Result<Started, LaunchError> {
+    let failed = |error: io::Error| LaunchError { stage: Stage::Fork, error };
+    let failed_with = |errno: rustix::io::Errno| failed(errno.into());
+    let (stdout, child_stdout) = make_pipe().map_err(failed)?;
+    let (stderr, child_stderr) = make_pipe().map_err(failed)?;
+    set_nonblocking(&stdout).map_err(failed)?;
+    set_nonblocking(&stderr).map_err(failed)?;
+    let (child_stdin, stdin) = match spec.command.stdin {
+        StdinSource::Null => {
+            let null =
+                rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(failed_with)?;
+            (null, None)
+        }
+        StdinSource::Stream => {
+            let (reader, writer) = make_pipe().map_err(failed)?;
+            set_nonblocking(&writer).map_err(failed)?;
+            (reader, Some(writer))
+        }
+    };
+    let entrance = group.map(Group::open_entrance).transpose().map_err(failed)?;
+    let launch = Launch {
+        candidates: list_candidates(arguments, path).map_err(failed)?,
+        arguments: to_c(arguments.iter().map(String::as_str)).map_err(failed)?,
+        environment: to_c(environment.iter().map(|(name, value)| format!("{name}={value}")))
+            .map_err(failed)?,
+        directory: to_c([spec.command.cwd.as_deref().unwrap_or(&spec.account.home)])
+            .map_err(failed)?
+            .pop()
+            .unwrap_or_default(),
+        directory_may_fail: spec.command.cwd.is_none(),
+        become_user: spec
+            .switch_user
+            .then(|| (spec.account.uid, spec.account.gid, spec.account.groups.clone())),
+        stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
+        group: entrance.as_ref().map(AsFd::as_fd),
+        oom_score,
+    };
+    let pid = child::launch(&launch)?;
+    Ok(Started { pid, stdin, stdout, stderr })
+}
+
+fn make_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    // Only faster; the usual 64 KiB do as well.
+    let _ = fcntl_setpipe_size(&writer, PIPE_BYTES);
+    Ok((reader, writer))
+}
+
+fn to_c<T: Into<Vec<u8>>>(texts: impl IntoIterator<Item = T>) -> io::Result<Vec<CString>> {
+    texts.into_iter().map(|text| CString::new(text).map_err(io::Error::other)).collect()
+}
+
+/// The paths to try for a program, as execvp(3) would.
+fn list_candidates(arguments: &[String], path: &str) -> io::Result<Vec<CString>> {
+    let program = arguments.first().map(String::as_str).unwrap_or_default();
+    if program.contains('/') {
+        return to_c([program]);
+    }
+    to_c(path.split(':').map(|folder| match folder {
+        "" => format!("./{program}"),
+        folder => format!("{folder}/{program}"),
+    }))
+}
+
+fn build_environment(spec: &Spec) -> Vec<(String, String)> {
+    let account = &spec.account;
+    let mut environment: std::collections::BTreeMap<String, String> = [
+        ("PATH", PATH),
+        ("HOME", &account.home),
+        ("USER", &account.name),
+        ("LOGNAME", &account.name),
+        ("SHELL", &account.shell),
+        ("LANG", "C.UTF-8"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    environment.extend(spec.command.env.clone());
+    // Not to be changed: what is left of an operation is found by it.
+    environment.insert(MARK.to_owned(), spec.id.to_string());
+    environment.into_iter().collect()
+}
+
+/// The variable that names the operation in each of its processes.
+pub const MARK: &str = "REEVE_OPERATION";
+
+fn describe(error: &LaunchError, program: &str, path: &str, spec: &Spec) -> Outcome {
+    let errno = error.error.raw_os_error().unwrap_or(0);
+    let reason = rustix::io::Errno::from_raw_os_error(errno);
+    let why = &error.error;
+    let user = &spec.account.name;
+    let (exit_code, code, message) = match error.stage {
+        Stage::Exec if reason == rustix::io::Errno::NOENT => (
+            127,
+            "command_not_found",
+            if program.contains('/') {
+                format!(
+                    "'{program}' was not found (or the interpreter named in its first line is \
+                     missing); check the path on the machine"
+                )
+            } else {
+                format!(
+                    "'{program}' was not found in PATH={path}; install it, give its full path, or \
+                     set PATH with --env"
+                )
+            },
+        ),
+        Stage::Exec if reason == rustix::io::Errno::ACCESS => (
+            126,
+            "not_executable",
+            format!(
+                "'{program}' may not be executed by '{user}'; check its mode with ls -l, or run it through its interpreter"
+            ),
+        ),
+        Stage::Exec if reason == rustix::io::Errno::NOEXEC => (
+            126,
+            "not_executable",
+            format!(
+                "'{program}' is not a program this machine can run (exec format error); a script needs a first line such as #!/bin/sh"
+            ),
+        ),
+        Stage::Exec => (126, "start_failed", format!("'{program}' could not be started: {why}")),
+        Stage::Directory => (
+            126,
+            "bad_directory",
+            format!(
+                "the directory '{}' cannot be entered by '{user}': {why}; create it or give another with --cwd",
+                spec.command.cwd.as_deref().unwrap_or(&spec.account.home)
+            ),
+        ),
+        Stage::User => (
+            126,
+            "start_failed",
+            format!(
+                "the agent could not become '{user}': {why}; only an agent running as root can run commands as other users"
+            ),
+        ),
+        Stage::Group => {
+            (126, "start_failed", format!("the command could not enter its control group: {why}"))
+        }
+        Stage::Descriptors | Stage::Fork => {
+            (126, "start_failed", format!("no process could be made for '{program}': {why}"))
+        }
+    };
+    Outcome::NotStarted { exit_code, code: code.to_owned(), message }
+}

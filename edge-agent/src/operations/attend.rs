@@ -1,0 +1,145 @@
+//! Attending to one keeper: what it says becomes the operation's view, what is said to the
+//! operation goes to it.
+
+use std::io;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use super::{Operation, Operations, recover};
+use crate::host;
+use crate::keeper::files;
+use crate::keeper::wire::{FromKeeper, Incoming, ToKeeper, to_frame};
+use crate::state::journal::Event;
+
+/// Pause between looks at a keeper that neither listens nor is dead: it is starting, or just about
+/// to be gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Follows a keeper until its operation is over. Without a connection, one is made.
+pub fn attend(
+    operations: &Operations,
+    operation: &Arc<Operation>,
+    commands: mpsc::Receiver<ToKeeper>,
+    started: Option<(tokio::process::Child, StdStream)>,
+) {
+    let tasks = operations.inner.tasks.clone();
+    let attendant =
+        Attendant { operations: operations.clone(), operation: operation.clone(), commands };
+    let stream = match started {
+        Some((mut keeper, stream)) => {
+            // Only so that no zombie stays; that it is gone is learnt from its lock.
+            tasks.spawn("reap keeper", async move {
+                let _ = keeper.wait().await;
+            });
+            Some(stream)
+        }
+        None => None,
+    };
+    tasks.spawn("attend keeper", attendant.run(stream));
+}
+
+struct Attendant {
+    operations: Operations,
+    operation: Arc<Operation>,
+    commands: mpsc::Receiver<ToKeeper>,
+}
+
+impl Attendant {
+    async fn run(mut self, mut stream: Option<StdStream>) {
+        let id = self.operation.id();
+        loop {
+            let connected = match stream.take() {
+                Some(stream) => Some(stream),
+                None => host::unix::open_folder(self.operation.path())
+                    .and_then(|folder| host::unix::connect(folder, files::SOCKET))
+                    .ok(),
+            };
+            if let Some(connected) = connected {
+                match self.converse(connected).await {
+                    // Everything is on disk; no need to see it die.
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::debug!(%id, %error, "the connection to a keeper ended");
+                    }
+                }
+            } else {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            match self.is_alive() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(%id, %error, "the operation's folder cannot be read");
+                    break;
+                }
+            }
+        }
+        // From now on the spool belongs to us.
+        self.commands.close();
+        let operation = self.operation.clone();
+        self.operations.write_journal(id, Event::Finished);
+        if !recover::settle_by_exit_file(&operation) {
+            // Cleaning up after a killed keeper waits for processes to die.
+            let operations = self.operations.clone();
+            let lost = move || recover::settle_as_lost(&operations, &operation);
+            if let Err(error) = tokio::task::spawn_blocking(lost).await {
+                tracing::error!(%id, %error, "settling an operation failed");
+            }
+        }
+        self.operations.note_change();
+    }
+
+    fn is_alive(&self) -> io::Result<bool> {
+        let folder = host::unix::open_folder(self.operation.path())?;
+        Ok(!files::try_lock(files::open_lock(folder)?)?)
+    }
+
+    /// Whether the keeper said that it is over.
+    async fn converse(&mut self, stream: StdStream) -> io::Result<bool> {
+        stream.set_nonblocking(true)?;
+        let mut stream = UnixStream::from_std(stream)?;
+        let (mut reader, mut writer) = stream.split();
+        let mut incoming = Incoming::default();
+        let mut buffer = vec![0; 4096];
+        loop {
+            tokio::select! {
+                count = reader.read(&mut buffer) => {
+                    let count = count?;
+                    if count == 0 {
+                        return Ok(false);
+                    }
+                    incoming.push(&buffer[..count]);
+                    while let Some(message) = incoming.take().map_err(io::Error::other)? {
+                        if message == FromKeeper::Exited {
+                            return Ok(true);
+                        }
+                        self.note(message);
+                    }
+                }
+                Some(message) = self.commands.recv() => {
+                    let frame = to_frame(&message).map_err(io::Error::other)?;
+                    writer.write_all(&frame).await?;
+                }
+            }
+        }
+    }
+
+    fn note(&self, message: FromKeeper) {
+        match message {
+            FromKeeper::Hello { accepted, spool_to, stdin, .. } => self.operation.update(|view| {
+                view.accepted = Some(accepted);
+                view.spool_to = spool_to;
+                view.stdin = stdin;
+            }),
+            FromKeeper::Progress { to } => self.operation.update(|view| view.spool_to = to),
+            FromKeeper::Stdin(stdin) => self.operation.update(|view| view.stdin = stdin),
+            FromKeeper::Exited | FromKeeper::Unknown => {}
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! One operation as the rest of the agent sees it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reeve_protocol::ops::Stdin;
+use reeve_protocol::{Accepted, OperationId, OperationResult};
+use tokio::sync::{mpsc, watch};
+
+use crate::host;
+use crate::keeper::files::Spec;
+use crate::keeper::spool;
+use crate::keeper::wire::{StdinState, ToKeeper};
+
+/// Messages to a keeper that are not written yet. A full window of stdin in full frames is four;
+/// this leaves room for small ones. More is a breach of the protocol.
+pub const COMMANDS: usize = 1024;
+
+/// What is known of an operation now.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// How it started, once it has.
+    pub accepted: Option<Accepted>,
+    /// Merged offset behind the last byte in the spool.
+    pub spool_to: u64,
+    /// Where stdin stands.
+    pub stdin: StdinState,
+    /// How it ended, once it has. `spool_to` is final then.
+    pub finished: Option<Arc<OperationResult>>,
+}
+
+/// Why a message for a keeper was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The command is over.
+    #[error("the command is over")]
+    Over,
+    /// The sender goes beyond its window.
+    #[error("more messages than any window allows")]
+    TooMany,
+}
+
+/// One operation. Its data is written by the task that attends to its keeper.
+#[derive(Debug)]
+pub struct Operation {
+    id: OperationId,
+    path: PathBuf,
+    created_us: i64,
+    has_stdin: bool,
+    view: watch::Sender<View>,
+    commands: mpsc::Sender<ToKeeper>,
+}
+
+impl Operation {
+    /// A handle, and where its messages to the keeper come out.
+    #[must_use]
+    pub fn new(spec: &Spec, path: PathBuf) -> (Arc<Self>, mpsc::Receiver<ToKeeper>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let operation = Self {
+            id: spec.id,
+            path,
+            created_us: spec.created_us,
+            has_stdin: spec.command.stdin == Stdin::Stream,
+            view: watch::Sender::new(View::default()),
+            commands,
+        };
+        (Arc::new(operation), receiver)
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> OperationId {
+        self.id
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// When the agent took it.
+    #[must_use]
+    pub fn created_us(&self) -> i64 {
+        self.created_us
+    }
+
+    /// Whether its stdin comes over the link.
+    #[must_use]
+    pub fn has_stdin(&self) -> bool {
+        self.has_stdin
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// Tells of every change of what is known.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.view.borrow().finished.is_some()
+    }
+
+    /// Changes what is known.
+    pub fn update(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_modify(change);
+    }
+
+    /// Says something to the keeper. Never waits.
+    ///
+    /// # Errors
+    /// When it is over, or too much is waiting already.
+    pub fn command(&self, message: ToKeeper) -> Result<(), CommandError> {
+        self.commands.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::TooMany,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Over,
+        })
+    }
+
+    /// Output below `upto` is durable at the coordinator: its space may be given back.
+    pub fn release(&self, upto: u64) {
+        // Said again with every acknowledgement, so one that finds no room is not missed.
+        if self.command(ToKeeper::Release { upto }) == Err(CommandError::Over) && self.is_finished()
+        {
+            let freed =
+                host::unix::open_folder(&self.path).and_then(|folder| spool::release(folder, upto));
+            if let Err(error) = freed {
+                tracing::debug!(id = %self.id, %error, "the spool could not be released");
+            }
+        }
+    }
+}

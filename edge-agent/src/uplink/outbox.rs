@@ -1,0 +1,175 @@
+//! What is sent of one operation within one session: that it started, its output as far as credit
+//! goes, where its stdin stands, and its result behind the last byte.
+
+use std::sync::Arc;
+
+use reeve_link::credit::Allowance;
+use reeve_link::{Closed, Sender};
+use reeve_protocol::{
+    CodecError, Credit, Envelope, Evidence, OperationResult, Outcome, Output, Stream, limits,
+};
+use tokio::sync::watch;
+
+use crate::host;
+use crate::keeper::spool::{Piece, SpoolReader};
+use crate::keeper::wire::StdinState;
+use crate::operations::Operation;
+
+/// Why sending ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The session is over; the next one goes on.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// A message of ours could not be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The spool cannot be read.
+    #[error("the spool cannot be read: {0}")]
+    Spool(#[from] std::io::Error),
+}
+
+/// One operation in one session.
+pub struct Outbox {
+    /// Which.
+    pub operation: Arc<Operation>,
+    /// Where to.
+    pub sender: Sender,
+    /// Merged offset up to which the coordinator lets us send.
+    pub allowed: watch::Receiver<u64>,
+    /// The coordinator has everything below this.
+    pub from: u64,
+    /// Whether the coordinator is to be told that it started.
+    pub announce: bool,
+}
+
+impl Outbox {
+    /// Sends until the result is sent, or the session ends.
+    ///
+    /// # Errors
+    /// Why it ended early.
+    pub async fn run(mut self) -> Result<(), OutboxError> {
+        match self.send_all().await {
+            Err(OutboxError::Spool(error)) => {
+                // Nothing more can be read. While the command runs there is no result to give yet.
+                let id = self.operation.id();
+                tracing::error!(%id, %error, "the spool cannot be read");
+                let mut watch = self.operation.watch();
+                let finished = watch.wait_for(|view| view.finished.is_some()).await;
+                let result = finished.ok().and_then(|view| view.finished.clone());
+                match result {
+                    Some(result) => self.send_result(&describe_damage(&result, &error)).await,
+                    None => Ok(()),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn send_all(&mut self) -> Result<(), OutboxError> {
+        let mut watch = self.operation.watch();
+        let mut reader = None;
+        let mut told = StdinState::default();
+        loop {
+            let view = watch.borrow_and_update().clone();
+            let until = *self.allowed.borrow_and_update();
+            if let Some(accepted) = view.accepted.as_ref().filter(|_| self.announce) {
+                self.announce = false;
+                let envelope = Envelope::about(self.operation.id(), accepted)?;
+                self.sender.control(&envelope)?;
+            }
+            let started = view.accepted.is_some() || view.finished.is_some();
+            if self.operation.has_stdin() && started && view.stdin != told {
+                told = view.stdin;
+                self.tell_stdin(told)?;
+            }
+            self.send_output(&mut reader, view.spool_to, until).await?;
+            if let Some(result) = &view.finished
+                && self.from >= result.totals.all
+            {
+                return self.send_result(result).await;
+            }
+            tokio::select! {
+                changed = watch.changed() => if changed.is_err() { return Ok(()) },
+                changed = self.allowed.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    }
+
+    fn tell_stdin(&self, state: StdinState) -> Result<(), OutboxError> {
+        let credit = Credit::Stdin {
+            received: state.received,
+            until: state.until.max(state.received),
+            closed: state.closed,
+        };
+        Ok(self.sender.control(&Envelope::about(self.operation.id(), &credit)?)?)
+    }
+
+    async fn send_output(
+        &mut self,
+        reader: &mut Option<SpoolReader>,
+        to: u64,
+        until: u64,
+    ) -> Result<(), OutboxError> {
+        if self.from >= to.min(until) {
+            return Ok(());
+        }
+        if reader.is_none() {
+            let folder = host::unix::open_folder(self.operation.path())?;
+            *reader = Some(SpoolReader::open(folder, self.from)?);
+        }
+        let Some(reader) = reader else { return Ok(()) };
+        let allowance = Allowance::new(until);
+        while let Some(piece) = reader.next(to, allowance.room(reader.position()))? {
+            let output = match piece {
+                Piece::Bytes { stream, at, bytes } => Output {
+                    stream,
+                    offset: match stream {
+                        Stream::Stdout => at.stdout,
+                        Stream::Stderr => at.stderr,
+                    },
+                    all: at.all,
+                    bytes,
+                    gap: None,
+                },
+                Piece::Gap { at, gap } => Output {
+                    stream: Stream::Stdout,
+                    offset: at.stdout,
+                    all: at.all,
+                    bytes: Vec::new(),
+                    gap: Some(gap),
+                },
+            };
+            debug_assert!(output.bytes.len() <= limits::MAX_DATA_BYTES);
+            let id = self.operation.id();
+            self.sender.data(id, &Envelope::about(id, &output)?).await?;
+            self.from = reader.position();
+        }
+        Ok(())
+    }
+
+    /// As data, because control overtakes: the result comes behind the last byte.
+    async fn send_result(&self, result: &OperationResult) -> Result<(), OutboxError> {
+        let id = self.operation.id();
+        Ok(self.sender.data(id, &Envelope::about(id, result)?).await?)
+    }
+}
+
+/// The command ended as it did, but its output is not whole any more: that is `lost`.
+fn describe_damage(result: &OperationResult, error: &std::io::Error) -> OperationResult {
+    OperationResult {
+        outcome: Outcome::Lost(Evidence {
+            code: "spool_damaged".to_owned(),
+            message: format!(
+                "its output on the machine's disk cannot be read any more ({error}); it ended \
+                 with {:?}",
+                result.outcome
+            ),
+            boot_id: None,
+            last_byte: Some(result.totals.all),
+            last_seen_us: Some(result.finished_us),
+            killed: 0,
+        }),
+        ..result.clone()
+    }
+}

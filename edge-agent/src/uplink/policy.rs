@@ -1,0 +1,93 @@
+//! When to try again: soon at first, then less and less often, never in step with other agents.
+
+use std::time::Duration;
+
+/// The first pause.
+pub const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// No pause is longer, unless the coordinator asks for it.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A coordinator may ask for patience, but not for ever.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+
+/// A session that lasted this long shows that all is well: the next pause is short again.
+pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Exponential pauses with jitter.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    failures: u32,
+    /// State of a small generator (splitmix64): jitter needs no secrecy.
+    seed: u64,
+}
+
+impl Policy {
+    /// Starts with the shortest pause. Different seeds make different pauses.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { failures: 0, seed }
+    }
+
+    /// A session ended after this long.
+    pub fn note_session(&mut self, lasted: Duration) {
+        if lasted >= STABLE_AFTER {
+            self.failures = 0;
+        }
+    }
+
+    /// How long to wait now, at least `not_before`, which the coordinator asked for.
+    pub fn next_pause(&mut self, not_before: Duration) -> Duration {
+        let factor = 2_u32.saturating_pow(self.failures.min(16));
+        let most = SHORTEST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        // Between half and all of it: spread, and never at once.
+        let jittered = most.mul_f64(0.5 + self.next_fraction() / 2.0);
+        jittered.max(not_before.min(LONGEST_ASKED))
+    }
+
+    fn next_fraction(&mut self) -> f64 {
+        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut value = self.seed;
+        value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        value ^= value >> 31;
+        // 32 bits are enough and exact.
+        f64::from(u32::try_from(value >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_stay_jittered() {
+        let mut policy = Policy::new(1);
+        let pauses: Vec<Duration> = (0..12).map(|_| policy.next_pause(Duration::ZERO)).collect();
+        for (at, pause) in pauses.iter().enumerate() {
+            let most = (SHORTEST_PAUSE * 2_u32.pow(at.min(10) as u32)).min(LONGEST_PAUSE);
+            assert!(*pause <= most && *pause >= most / 2, "{at}: {pause:?}");
+        }
+        assert_ne!(pauses[10], pauses[11]);
+    }
+
+    #[test]
+    fn stable_session_makes_pauses_short_again_and_a_flapping_one_does_not() {
+        let mut policy = Policy::new(1);
+        for _ in 0..8 {
+            policy.next_pause(Duration::ZERO);
+            policy.note_session(Duration::from_secs(1));
+        }
+        assert!(policy.next_pause(Duration::ZERO) >= LONGEST_PAUSE / 2);
+        policy.note_session(STABLE_AFTER);
+        assert!(policy.next_pause(Duration::ZERO) <= SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn coordinator_may_ask_for_patience_but_not_for_ever() {
+        let mut policy = Policy::new(1);
+        assert!(policy.next_pause(Duration::from_secs(20)) >= Duration::from_secs(20));
+        assert!(policy.next_pause(Duration::MAX) <= LONGEST_ASKED);
+    }
+}

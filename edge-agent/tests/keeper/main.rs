@@ -1,0 +1,7 @@
+//! A keeper alone, driven over its socket as an agent drives it. Real processes throughout.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+mod command;
+mod endings;
+mod kept;
+mod spool;

@@ -1,0 +1,165 @@
+//! What is not done, and what is not understood.
+
+use reeve_agent::policy::{ExecRule, Policy};
+use reeve_agent::uplink::session::End;
+use reeve_protocol::{
+    CoordinatorId, Envelope, Evidence, Goodbye, GoodbyeReason, JournalId, Kind, OperationId,
+    Outcome, Request,
+};
+
+use crate::agent::{Coordinator, Got, Machine, shell};
+
+async fn refusal(coordinator: &mut Coordinator, name: &str, request: &Request) -> String {
+    let id = OperationId::new();
+    coordinator.request_as(id, name, request);
+    let mut got = Got::default();
+    coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
+    assert_eq!((got.accepted, got.next), (0, 0));
+    match got.outcome() {
+        Outcome::Refused(refusal) => refusal.code.clone(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn each_reason_to_refuse_has_its_code() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let good = coordinator.make_request(&shell("echo never"));
+    let mut user = shell("true");
+    user.user = Some("no-such-user-here".to_owned());
+    let mut relative = shell("true");
+    relative.cwd = Some("here".to_owned());
+    let cases = [
+        ("unsupported", "dance", good.clone()),
+        ("rebooted", "execute_command", Request { boot_id: "other".to_owned(), ..good.clone() }),
+        ("journal_gone", "execute_command", Request { journal: JournalId::new(), ..good.clone() }),
+        ("expired", "execute_command", Request { expires_in_ms: Some(0), ..good.clone() }),
+        ("invalid", "execute_command", Request { body: vec![0xc1], ..good.clone() }),
+        ("invalid", "execute_command", coordinator.make_request(&relative)),
+        ("unknown_user", "execute_command", coordinator.make_request(&user)),
+    ];
+    for (expected, name, request) in cases {
+        assert_eq!(refusal(&mut coordinator, name, &request).await, expected);
+    }
+    let left = std::fs::read_dir(machine.state().join("operations")).expect("a folder").count();
+    assert_eq!(left, 0, "a refused operation left a folder");
+}
+
+#[tokio::test]
+async fn policy_has_the_last_word() {
+    let mut machine = Machine::new();
+    machine.policy = Policy { exec: ExecRule::Nothing, ..Policy::default() };
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let request = coordinator.make_request(&shell("true"));
+    assert_eq!(refusal(&mut coordinator, "execute_command", &request).await, "policy_exec");
+}
+
+#[tokio::test]
+async fn full_machine_says_busy_and_takes_work_again_later() {
+    let mut machine = Machine::new();
+    machine.policy = Policy { max_concurrent: 1, ..Policy::default() };
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let first = OperationId::new();
+    coordinator.request(first, &shell("sleep 1000"));
+    let mut got = Got::default();
+    coordinator.follow(first, &mut got, |got| got.accepted == 1).await;
+    let request = coordinator.make_request(&shell("true"));
+    assert_eq!(refusal(&mut coordinator, "execute_command", &request).await, "busy");
+    coordinator.say(first, &reeve_protocol::Control::Cancel { reason: String::new() });
+    coordinator.follow(first, &mut got, |got| !got.results.is_empty()).await;
+    let got = coordinator.run(OperationId::new(), &shell("exit 4")).await;
+    assert_eq!(got.outcome(), &Outcome::Exited { code: 4 });
+}
+
+#[tokio::test]
+async fn malformed_message_closes_the_link_and_nothing_else() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let id = OperationId::new();
+    coordinator.request(id, &shell("read line; echo alive"));
+    let mut got = Got::default();
+    coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
+    let garbage = Envelope { kind: Kind::Credit, id: Some(id), name: String::new(), body: vec![1] };
+    coordinator.sender.control(&garbage).expect("open");
+    let end = coordinator.end.recv().await.expect("the session ends");
+    assert!(matches!(end, End::Broken(_)), "{end:?}");
+    drop(coordinator);
+    let mut coordinator = agent.connect().await;
+    let got = coordinator.run(OperationId::new(), &shell("exit 6")).await;
+    assert_eq!(got.outcome(), &Outcome::Exited { code: 6 });
+}
+
+#[tokio::test]
+async fn message_of_an_unknown_kind_is_ignored() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let odd = Kind::Unknown("from_the_future".to_owned());
+    let odd = Envelope { kind: odd, id: None, name: String::new(), body: vec![1] };
+    coordinator.sender.control(&odd).expect("open");
+    let got = coordinator.run(OperationId::new(), &shell("exit 6")).await;
+    assert_eq!(got.outcome(), &Outcome::Exited { code: 6 });
+}
+
+#[tokio::test]
+async fn stranger_gets_no_proof() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let error = agent.fail_to_connect(CoordinatorId::new()).await.to_string();
+    assert!(error.contains("another coordinator"), "{error}");
+}
+
+#[tokio::test]
+async fn stop_says_goodbye() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    coordinator.stop.cancel();
+    loop {
+        let envelope = coordinator.hear().await;
+        if envelope.kind == Kind::Goodbye {
+            let goodbye: Goodbye = envelope.open().expect("a goodbye");
+            assert_eq!(goodbye.reason, GoodbyeReason::Restarting);
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn damaged_spool_is_lost_and_never_silently_short() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let id = OperationId::new();
+    coordinator.request(id, &shell("head -c 1000000 /dev/zero"));
+    let mut got = Got::default();
+    // Without credit, most of it stays on the machine.
+    while !agent.operations.find(id).is_some_and(|operation| operation.is_finished()) {
+        let envelope = coordinator.hear().await;
+        if envelope.id == Some(id) {
+            got.take(&envelope);
+        }
+        if got.next >= reeve_protocol::limits::INITIAL_CREDIT {
+            crate::agent::wait_until("it is over", || {
+                agent.operations.find(id).is_some_and(|operation| operation.is_finished())
+            })
+            .await;
+        }
+    }
+    let folder = machine.state().join("operations").join(id.to_string());
+    for entry in std::fs::read_dir(&folder).expect("a folder").filter_map(Result::ok) {
+        if entry.file_name().to_string_lossy().contains(".0000") {
+            let file = std::fs::OpenOptions::new().write(true).open(entry.path()).expect("opens");
+            file.set_len(200_000).expect("cut");
+        }
+    }
+    coordinator.say(id, &reeve_protocol::Credit::Output { until: 2_000_000 });
+    coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
+    let Outcome::Lost(Evidence { code, .. }) = got.outcome() else { panic!("{:?}", got.outcome()) };
+    assert_eq!(code, "spool_damaged");
+}
