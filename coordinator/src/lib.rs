@@ -15,6 +15,8 @@ pub mod selector;
 mod start;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+pub mod testing;
 pub mod tls;
 pub mod users;
 
