@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use reeve_protocol::{CodecError, Envelope, OperationId, limits};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use memory::{MemoryTransport, memory_pair};
@@ -76,7 +77,7 @@ pub fn open<T: Transport>(transport: T, settings: Settings) -> (Sender, Receiver
     let queue = SendQueue::new();
     let stop = CancellationToken::new();
     let sender = Sender { queue: queue.clone(), stop: stop.clone() };
-    let receiver = Receiver { stream, settings, stop: stop.clone() };
+    let receiver = Receiver { stream, settings, heard: Instant::now(), stop: stop.clone() };
     (sender, receiver, Driver { sink, queue, settings, stop })
 }
 
@@ -151,6 +152,9 @@ fn encode(envelope: &Envelope) -> Result<Bytes, Closed> {
 pub struct Receiver<T> {
     stream: SplitStream<T>,
     settings: Settings,
+    /// When the last frame came. Kept here and not in a call of `next`, which callers drop whenever
+    /// something else happens first: silence would start anew each time and never be noticed.
+    heard: Instant,
     stop: CancellationToken,
 }
 
@@ -177,7 +181,7 @@ impl<T: Transport> Receiver<T> {
         let received = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Err(LinkError::Closed),
-            received = tokio::time::timeout(limit, self.stream.next()) => received,
+            received = tokio::time::timeout_at(self.heard + limit, self.stream.next()) => received,
         };
         let frame = match received {
             Err(_) => return Err(LinkError::Silent(limit)),
@@ -188,6 +192,7 @@ impl<T: Transport> Receiver<T> {
             Ok(Some(Err(error))) => return Err(LinkError::Transport(error)),
             Ok(Some(Ok(frame))) => frame,
         };
+        self.heard = Instant::now();
         if frame.len() > self.settings.max_frame_bytes {
             return Err(LinkError::TooLarge(frame.len(), self.settings.max_frame_bytes));
         }

@@ -115,6 +115,23 @@ async fn silence_is_noticed() {
     assert_eq!(before.elapsed().as_secs(), 40);
 }
 
+#[tokio::test(start_paused = true)]
+async fn silence_is_noticed_by_a_receiver_that_does_other_things_meanwhile() {
+    let settings = Settings { silence_limit: Duration::from_secs(40), ..Settings::default() };
+    let ((_sender, mut receiver), _other, _tasks) = pair(settings);
+    let before = tokio::time::Instant::now();
+    let mut heartbeat = tokio::time::interval(Duration::from_secs(15));
+    let error = loop {
+        tokio::select! {
+            received = receiver.next() => break received,
+            _ = heartbeat.tick() => {}
+        }
+        assert!(before.elapsed() < Duration::from_secs(100), "silence was never noticed");
+    };
+    assert!(matches!(error, Err(LinkError::Silent(_))));
+    assert_eq!(before.elapsed().as_secs(), 40);
+}
+
 #[tokio::test]
 async fn garbage_and_oversize_close_this_link() {
     for (bytes, too_large) in

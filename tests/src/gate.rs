@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::processes;
+
 /// A file that a command waits for.
 pub struct Gate(PathBuf);
 
@@ -20,6 +22,12 @@ impl Gate {
     /// When the file cannot be made.
     pub fn open(&self) {
         fs::write(&self.0, "open").expect("open the gate");
+    }
+
+    /// Whether a command still waits here, or has passed and still runs.
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        !processes::with_argument(&self.0.to_string_lossy()).is_empty()
     }
 
     /// A shell line that waits here.

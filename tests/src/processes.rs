@@ -76,6 +76,12 @@ pub fn list() -> Vec<Process> {
         .collect()
 }
 
+/// An argument for `sleep` that no other test running now uses: a year and some.
+#[must_use]
+pub fn marker() -> String {
+    format!("31536000.{}", std::process::id())
+}
+
 /// Living processes with `text` in their arguments, except this one and `reeve`, which was told the
 /// same words.
 #[must_use]

@@ -1,11 +1,21 @@
 //! The network goes away in the middle, at any byte, for any time.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use reeve_sdk::api::MachineState;
 use reeve_tests::proxy::{Direction, Fault, Proxy};
 use reeve_tests::{Cluster, Gate, eventually};
+
+/// Bytes of all files below a folder.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.metadata().ok()?, entry.path())))
+        .map(|(meta, path)| if meta.is_dir() { bytes_below(&path) } else { meta.len() })
+        .sum()
+}
 
 #[test]
 fn agents_connection_cut_in_the_middle_of_a_command_loses_nothing() {
@@ -106,10 +116,10 @@ fn long_cut_fills_the_spool_blocks_the_command_and_loses_nothing() {
     proxy.cut();
     web.wait_until(MachineState::Offline);
     gate.open();
-    eventually("the command waits for room", Duration::from_secs(30), || {
-        // Blocked in a write to its pipe, not ended: see proc_pid_wchan(5).
-        reeve_tests::processes::with_argument("100M").iter().any(|process| process.state == 'S')
+    eventually("the spool is full", Duration::from_secs(60), || {
+        bytes_below(web.state()) >= reeve_protocol::limits::SPOOL_BYTES - (1 << 20)
     });
+    assert!(gate.has_commands(), "the command did not wait for room");
     proxy.refuse(false);
     let run = run.finish();
     run.expect_code(0);

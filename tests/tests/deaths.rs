@@ -19,7 +19,7 @@ on_each_database! {
         // The command goes on to its end while no agent is there.
         gate.open();
         eventually("the command has ended", Duration::from_secs(20), || {
-            processes::with_argument("seq 1001 2000").is_empty()
+            !gate.has_commands()
         });
         web.restart();
         run.finish().expect_code(7).expect_stdout(&Gate::counted());
@@ -35,7 +35,7 @@ on_each_database! {
         cluster.coordinator.kill9();
         gate.open();
         eventually("the command has ended", Duration::from_secs(20), || {
-            processes::with_argument("seq 1001 2000").is_empty()
+            !gate.has_commands()
         });
         cluster.coordinator.start();
         run.finish().expect_code(7).expect_stdout(&Gate::counted());
@@ -66,7 +66,8 @@ on_each_containment! {
         let cluster = Cluster::start();
         let web = cluster.agent("web-1").containment(containment).start();
         let gate = Gate::in_folder(cluster.folder());
-        let line = format!("sleep 31536.777 & echo started; {}", gate.wait());
+        let marker = processes::marker();
+        let line = format!("sleep {marker} & echo started; {}", gate.wait());
         let mut run = cluster.spawn_reeve(["run", "web-1", "--shell", &line]);
         run.wait_for("started");
         web.keeper().signal(Signal::SIGKILL);
@@ -78,14 +79,16 @@ on_each_containment! {
         let reason = operation.reason.expect("a reason");
         assert_eq!(reason.code, "keeper_killed", "{reason:?}");
         eventually("nothing of it is alive", Duration::from_secs(10), || {
-            processes::with_argument("31536.777").is_empty()
+            processes::with_argument(&marker).is_empty()
         });
     }
 
     fn agent_and_keeper_killed_means_lost_after_the_restart(containment) {
         let cluster = Cluster::start();
         let mut web = cluster.agent("web-1").containment(containment).start();
-        let mut run = cluster.spawn_reeve(["run", "web-1", "--shell", "echo started; sleep 31536.778"]);
+        let marker = processes::marker();
+        let line = format!("echo started; sleep {marker}");
+        let mut run = cluster.spawn_reeve(["run", "web-1", "--shell", &line]);
         run.wait_for("started");
         let keeper = web.keeper();
         web.kill9();
@@ -94,7 +97,7 @@ on_each_containment! {
         run.finish().expect_says("lost");
         assert_eq!(cluster.last_operation().state, OperationState::Lost);
         eventually("nothing of it is alive", Duration::from_secs(10), || {
-            processes::with_argument("31536.778").is_empty()
+            processes::with_argument(&marker).is_empty()
         });
     }
 }

@@ -25,7 +25,7 @@ on_each_containment! {
     fn cancelled_command_leaves_no_process(containment) {
         let cluster = Cluster::start();
         let _web = cluster.agent("web-1").containment(containment).start();
-        let marker = "31536.301";
+        let marker = &processes::marker();
         let mut run = cluster.spawn_reeve(["run", "web-1", "--shell", &stubborn(marker)]);
         run.wait_for("started");
         assert!(processes::with_argument(marker).len() >= 4);
@@ -47,7 +47,7 @@ on_each_containment! {
     fn timed_out_command_leaves_no_process(containment) {
         let cluster = Cluster::start();
         let _web = cluster.agent("web-1").containment(containment).start();
-        let marker = "31536.302";
+        let marker = &processes::marker();
         cluster
             .reeve(["run", "web-1", "--timeout", "2s", "--shell", &stubborn(marker)])
             .expect_code(124)
@@ -58,7 +58,7 @@ on_each_containment! {
     fn command_that_ends_takes_what_it_left_running_along(containment) {
         let cluster = Cluster::start();
         let _web = cluster.agent("web-1").containment(containment).start();
-        let marker = "31536.303";
+        let marker = &processes::marker();
         let line = format!("(setsid sleep {marker} >/dev/null 2>&1 &); echo bye");
         cluster.reeve(["run", "web-1", "--shell", &line]).expect_code(0).expect_stdout("bye\n");
         none_left(marker);
@@ -70,7 +70,7 @@ on_each_containment! {
 fn interrupt_once_cancels_and_leaves_nothing() {
     let cluster = Cluster::start();
     let _web = cluster.agent("web-1").start();
-    let marker = "31536.304";
+    let marker = &processes::marker();
     let line = format!("echo started; sleep {marker}");
     let mut run = cluster.spawn_reeve(["run", "web-1", "--shell", &line]);
     run.wait_for("started");
