@@ -213,7 +213,7 @@ fn fail_fast_cancels_what_runs() {
     let gate = cluster.folder().join("slow-has-started");
     // The one that makes the folder is the slow one; the other fails once the slow one runs.
     let line =
-        format!("if mkdir {0} 2>/dev/null; then sleep 31536.401; else exit 1; fi", gate.display());
+        format!("if mkdir {0} 2>/dev/null; then sleep {marker}; else exit 1; fi", gate.display());
     let run = cluster.reeve(["run", "@all", "--fail-fast", "--shell", &line]);
     run.expect_code(1);
     let states: Vec<_> =
