@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reeve_sdk::api::{EnrolmentTokenCreated, Machine, MachineState, NewEnrolmentToken};
 
+use crate::cgroups;
 use crate::processes::{self, Process};
 use crate::wait::{eventually, eventually_some};
 use crate::{Api, binaries};
@@ -140,7 +141,7 @@ pub struct Agent {
     containment: Containment,
     api: Api,
     process: Option<Child>,
-    /// The folder of its cgroups, once it has been online.
+    /// The folder of its cgroups, found when it last ended.
     cgroup: Option<PathBuf>,
 }
 
@@ -225,7 +226,6 @@ impl Agent {
     pub fn restart(&mut self) {
         self.start_without_waiting();
         self.wait_until(MachineState::Online);
-        self.cgroup = find_own_cgroups(self.pid()).or(self.cgroup.take());
     }
 
     /// Its machine as the coordinator knows it.
@@ -252,6 +252,7 @@ impl Agent {
     /// # Panics
     /// When it is not running.
     pub fn kill9(&mut self) {
+        self.note_cgroups();
         let mut process = self.process.take().expect("the agent runs");
         process.kill().expect("kill the agent");
         process.wait().expect("wait for the agent");
@@ -262,11 +263,18 @@ impl Agent {
     /// # Panics
     /// When it takes longer than 20 seconds.
     pub fn stop(&mut self) {
+        self.note_cgroups();
         Process::read(self.pid()).expect("the agent runs").signal(Signal::SIGTERM);
         let mut process = self.process.take().expect("the agent runs");
         eventually_some("the agent has stopped", Duration::from_secs(20), || {
             process.try_wait().expect("wait for the agent")
         });
+    }
+
+    /// Finds its cgroups while it still runs and can be asked.
+    fn note_cgroups(&mut self) {
+        let pid = self.process.as_ref().map(|process| process.id().cast_signed());
+        self.cgroup = pid.and_then(cgroups::of_agent).or(self.cgroup.take());
     }
 
     /// Its keepers.
@@ -301,47 +309,16 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        self.note_cgroups();
         if let Some(mut process) = self.process.take() {
             let _gone = process.kill();
             let _gone = process.wait();
         }
         processes::kill_all_of(&self.state.to_string_lossy());
         if let Some(folder) = &self.cgroup {
-            remove_cgroups(folder);
+            cgroups::remove(folder);
         }
     }
-}
-
-/// The folder an agent made for its commands' cgroups, when it made one of its own.
-fn find_own_cgroups(pid: i32) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
-    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
-    let base = Path::new(mount).join(own).parent()?.to_owned();
-    // Anything else belongs to the machine and not to the agent.
-    let made_by_agent = base.file_name()?.to_str()?.starts_with("reeve-");
-    made_by_agent.then_some(base)
-}
-
-/// Ends everything in a tree of cgroups and removes it.
-fn remove_cgroups(folder: &Path) {
-    let _old_kernel = fs::write(folder.join("cgroup.kill"), "1");
-    let removed = || -> bool {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.path().is_dir() {
-                let _busy = fs::remove_dir(entry.path());
-            }
-        }
-        fs::remove_dir(folder).is_ok() || !folder.exists()
-    };
-    for _ in 0..200 {
-        if removed() {
-            return;
-        }
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    eprintln!("{} could not be removed", folder.display());
 }
 
 /// The agent in a mount namespace that shows no cgroups, as on a machine that has none.

@@ -16,6 +16,7 @@
 mod agent;
 mod api;
 pub mod binaries;
+pub mod cgroups;
 mod cluster;
 mod coordinator;
 mod database;

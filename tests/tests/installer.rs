@@ -154,8 +154,12 @@ fn installed_agent_runs_what_it_is_asked() {
     eventually("the installed agent answers", Duration::from_secs(30), || {
         shop.cluster.reeve(["run", "fresh", "--", "echo", "here"]).text() == "here\n"
     });
+    let cgroups = reeve_tests::cgroups::of_agent(agent.id().cast_signed());
     agent.kill().expect("kill");
     agent.wait().expect("wait");
+    if let Some(folder) = cgroups {
+        reeve_tests::cgroups::remove(&folder);
+    }
 }
 
 #[test]
