@@ -177,7 +177,10 @@ impl Running {
         if let Err(stubborn) = self.state.tasks.close_and_wait(left().max(LAST_WAIT)).await {
             tracing::warn!(?stubborn, "some tasks did not end in time");
         }
-        self.state.db.close().await;
+        // A task that did not end may still hold a connection.
+        if tokio::time::timeout(LAST_WAIT, self.state.db.close()).await.is_err() {
+            tracing::warn!("the database was not closed in time");
+        }
     }
 }
 
