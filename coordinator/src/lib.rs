@@ -9,6 +9,7 @@ mod files;
 pub mod fleet;
 pub mod http;
 pub mod machines;
+mod nearest;
 pub mod operations;
 pub mod problem;
 pub mod selector;
