@@ -33,9 +33,10 @@ use crate::problem::ApiError;
 use crate::tasks::Tasks;
 use crate::users::Principal;
 use conductor::{CancelTarget, Conductor, REQUEST_QUEUE, Request};
-use output::{HealthFlag, Segments, Writer, WriterHealth};
+use output::{HealthFlag, Segments, Writer};
 use stdin::Stdins;
 
+pub use output::WriterHealth;
 pub use routes::routes;
 use row::OperationRow;
 use store::JobFilter;

@@ -74,7 +74,7 @@ impl Conductor {
         };
         let work = Arc::clone(&admission.work);
         self.book.add(&admission.job, &admission.operations, work, progress);
-        self.release(admission.job.id);
+        self.release(admission.job.id, false);
         self.book.admissions.push(Pending { admission, reply });
     }
 
