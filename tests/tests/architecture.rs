@@ -336,6 +336,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("audit", 15),
     ("events", 10),
     ("selector", 10),
+    ("problem", 7),
     ("db", 5),
     ("config", 5),
     ("tls", 5),
