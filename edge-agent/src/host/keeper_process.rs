@@ -7,6 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
+/// A keeper as its agent's child, while this agent started it.
+pub type KeeperChild = tokio::process::Child;
+
 /// Starts a keeper for the operation in `folder`: the same program, so an upgrade in between does
 /// not matter. Plainly (posix_spawn(3)), because a set-up here would copy the agent's whole address
 /// space; the keeper does its own. Gives it `lock` and a connection, whose other end is returned.
@@ -17,7 +20,7 @@ pub fn spawn(
     program: &Path,
     folder: &Path,
     lock: OwnedFd,
-) -> io::Result<(tokio::process::Child, UnixStream)> {
+) -> io::Result<(KeeperChild, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     #[allow(clippy::disallowed_methods, reason = "this is the place where keepers are made")]
     let mut command = std::process::Command::new(program);

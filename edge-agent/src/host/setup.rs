@@ -9,6 +9,9 @@ use std::os::unix::net::UnixStream;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+/// Tells that a child has ended.
+pub type ChildWatch = SignalFd;
+
 /// What the agent handed over: descriptor 0 is a connection to it, descriptor 1 the lock whose
 /// being held says that this keeper lives.
 #[derive(Debug)]

@@ -116,7 +116,7 @@ struct OutputPipe {
 
 struct Keeper {
     folder: OwnedFd,
-    children: nix::sys::signalfd::SignalFd,
+    children: crate::host::setup::ChildWatch,
     door: Door,
     accepted: Accepted,
     began: Instant,

@@ -25,7 +25,7 @@ pub fn attend(
     operations: &Operations,
     operation: &Arc<Operation>,
     commands: mpsc::Receiver<ToKeeper>,
-    started: Option<(tokio::process::Child, StdStream)>,
+    started: Option<(host::keeper_process::KeeperChild, StdStream)>,
 ) {
     let tasks = operations.inner.tasks.clone();
     let attendant =
