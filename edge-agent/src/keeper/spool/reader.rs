@@ -106,12 +106,37 @@ impl SpoolReader {
                 self.read_exact(&mut bytes)?;
                 let at = self.at;
                 self.consume(stream, bytes.len() as u64);
+                self.extend(stream, &mut bytes, end, room)?;
                 return Ok(Some(Piece::Bytes { stream, at, bytes }));
             }
             if let Some(gap) = self.enter_next_segment()? {
                 return Ok(Some(gap));
             }
         }
+    }
+
+    /// Adds the records that follow in the same stream: a command that writes line by line would
+    /// otherwise cost a frame for each.
+    fn extend(
+        &mut self,
+        stream: Stream,
+        bytes: &mut Vec<u8>,
+        end: u64,
+        room: usize,
+    ) -> io::Result<()> {
+        while bytes.len() < room && self.at.all < end {
+            let Some((next, left)) = self.find_record()? else { return Ok(()) };
+            if next != stream {
+                return Ok(());
+            }
+            let more = left.min(end - self.at.all).min((room - bytes.len()) as u64);
+            let had = bytes.len();
+            bytes.resize(had + usize::try_from(more).unwrap_or(0), 0);
+            let (_, fresh) = bytes.split_at_mut(had);
+            self.read_exact(fresh)?;
+            self.consume(stream, more);
+        }
+        Ok(())
     }
 
     /// Reads to the end of what is whole. Where that is.
