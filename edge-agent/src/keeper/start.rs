@@ -96,7 +96,10 @@ fn try_start(
             (reader, Some(writer))
         }
     };
-    let entrance = group.map(Group::open_entrance).transpose().map_err(failed)?;
+    let group = group
+        .map(|group| Ok((group.open_folder()?, group.open_entrance()?)))
+        .transpose()
+        .map_err(failed)?;
     let launch = Launch {
         candidates: list_candidates(arguments, path).map_err(failed)?,
         arguments: to_c(arguments.iter().map(String::as_str)).map_err(failed)?,
@@ -111,7 +114,7 @@ fn try_start(
             .switch_user
             .then(|| (spec.account.uid, spec.account.gid, spec.account.groups.clone())),
         stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
-        group: entrance.as_ref().map(AsFd::as_fd),
+        group: group.as_ref().map(|(folder, entrance)| (folder.as_fd(), entrance.as_fd())),
         oom_score,
     };
     let pid = child::launch(&launch)?;
