@@ -1,1 +1,86 @@
-//! placeholder
+//! Reeve's server as a library: a test starts the whole of it on port 0.
+
+pub mod audit;
+mod clock;
+pub mod config;
+pub mod db;
+pub mod events;
+mod files;
+pub mod fleet;
+pub mod http;
+pub mod machines;
+pub mod operations;
+pub mod problem;
+pub mod selector;
+mod start;
+pub mod tasks;
+pub mod telemetry;
+pub mod tls;
+pub mod users;
+
+use std::sync::Arc;
+
+use reeve_protocol::CoordinatorId;
+use url::Url;
+
+pub use clock::Clock;
+pub use files::{write_private, write_public};
+pub use start::{Running, StartError, start};
+
+use crate::config::Config;
+use crate::db::Db;
+use crate::events::Hub;
+use crate::fleet::Fleet;
+use crate::http::{CountSource, RateLimits, Readiness};
+use crate::machines::Machines;
+use crate::operations::Operations;
+use crate::tasks::Tasks;
+use crate::tls::Authority;
+use crate::users::Users;
+
+/// What every handler may use. Cloning is cheap.
+#[derive(Clone)]
+pub struct AppState {
+    /// Settings in force.
+    pub config: Arc<Config>,
+    /// The database.
+    pub db: Db,
+    /// The time of day.
+    pub clock: Clock,
+    /// Where to spawn.
+    pub tasks: Tasks,
+    /// Who we are; agents sign it.
+    pub coordinator: CoordinatorId,
+    /// How people and agents reach us, as far as we know.
+    pub url: Arc<Url>,
+    /// Our certificates.
+    pub ca: Arc<Authority>,
+    /// Whether we take new work.
+    pub readiness: Readiness,
+    /// People and keys.
+    pub users: Users,
+    /// How often somebody may ask.
+    pub rates: RateLimits,
+    /// What `/api/status` counts.
+    pub counts: CountSource,
+    /// Machines.
+    pub machines: Machines,
+    /// Live sessions.
+    pub fleet: Fleet,
+    /// The door to machines.
+    pub operations: Operations,
+    /// What changes.
+    pub events: Hub,
+    /// When we started, microseconds since 1970.
+    pub started: i64,
+}
+
+/// Lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

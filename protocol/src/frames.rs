@@ -320,11 +320,15 @@ pub struct Metrics {
     pub uptime_s: u64,
 }
 
-/// Either way: alive. The coordinator answers each with one without metrics.
+/// Either way: alive. The coordinator answers each of an agent's with one without metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender's clock, microseconds since 1970.
     pub time_us: i64,
+    /// From the coordinator: answer at once with a heartbeat that says the same number. From the
+    /// agent: that answer. It tells a live session from one that only has not been noticed dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<u64>,
     /// From agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,

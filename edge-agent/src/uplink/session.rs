@@ -141,7 +141,7 @@ impl Session {
                     },
                     Err(error) => Err(error.to_string()),
                 },
-                _ = heartbeat.tick() => self.beat(),
+                _ = heartbeat.tick() => self.beat(None),
                 line = logs.next() => self.say(Envelope::of(&line)),
                 () = stop.cancelled() => return End::Stopped,
             };
@@ -151,9 +151,10 @@ impl Session {
         }
     }
 
-    fn beat(&self) -> Result<(), String> {
+    /// `probe`: the number of the coordinator's question that this answers.
+    fn beat(&self, probe: Option<u64>) -> Result<(), String> {
         let metrics = host::metrics::read(self.operations.count_running());
-        let heartbeat = Heartbeat { time_us: host::now_us(), metrics: Some(metrics) };
+        let heartbeat = Heartbeat { time_us: host::now_us(), probe, metrics: Some(metrics) };
         self.say(Envelope::of(&heartbeat))
     }
 
@@ -182,7 +183,12 @@ impl Session {
             }
             Kind::Goodbye => return Ok(Some(envelope.open().map_err(text)?)),
             // An answer to ours; that it came is what counts.
-            Kind::Heartbeat => {}
+            Kind::Heartbeat => {
+                let heartbeat: Heartbeat = envelope.open().map_err(text)?;
+                if heartbeat.probe.is_some() {
+                    self.beat(heartbeat.probe)?;
+                }
+            }
             other => tracing::debug!(kind = other.as_str(), "ignored a message"),
         }
         Ok(None)

@@ -1,0 +1,259 @@
+//! The database: SQLite in a file or PostgreSQL, behind one concrete type.
+//!
+//! Both engines run the same SQL text over sqlx's `Any` driver: `$1` placeholders, `returning`,
+//! `on conflict`; ids as text, times as microseconds since 1970 (`BIGINT`), JSON as text, bytes as
+//! `BLOB`. No `BOOLEAN` columns (use `BIGINT` 0/1), and sums need `cast(… as bigint)`.
+
+mod error;
+mod migrations;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::fs::OpenOptions;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Transaction};
+
+pub use error::{Constraint, ConstraintKind, DbError, OnConstraint};
+
+/// How long a transaction or a query waits for its connection, or a statement for a lock.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Connections that read from a SQLite file at the same time.
+const SQLITE_READERS: u32 = 4;
+
+/// Connections to a PostgreSQL server.
+const POSTGRES_CONNECTIONS: u32 = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A handle on the database; cloning is cheap.
+#[derive(Clone)]
+pub struct Db {
+    engine: Engine,
+    readers: AnyPool,
+    /// SQLite: one connection, handed out in the order asked for. PostgreSQL: the same pool.
+    writers: AnyPool,
+    /// The file, with SQLite.
+    file: Option<Arc<PathBuf>>,
+}
+
+/// A connection for reading. Goes back to its pool when dropped.
+pub struct Conn(PoolConnection<Any>);
+
+/// A transaction for writing. Rolled back when dropped without [`Tx::commit`].
+pub struct Tx(Transaction<'static, Any>);
+
+impl Db {
+    /// Opens `sqlite:PATH` (made when absent) or `postgres://…`. Does not migrate.
+    ///
+    /// # Errors
+    /// When the URL is neither, or the database cannot be opened or reached.
+    pub async fn connect(url: &str) -> Result<Self, DbError> {
+        sqlx::any::install_default_drivers();
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            Self::connect_sqlite(Path::new(path)).await
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Self::connect_postgres(url).await
+        } else {
+            Err(DbError::Url)
+        }
+    }
+
+    async fn connect_sqlite(path: &Path) -> Result<Self, DbError> {
+        let open_error = |source| DbError::Open { path: path.to_owned(), source };
+        // Made here so that nobody else can read it; SQLite gives its side files the same mode.
+        OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(open_error)?;
+        let path = path.canonicalize().map_err(open_error)?;
+        let mut url = url::Url::parse("sqlite:///").map_err(|_| DbError::Url)?;
+        // The driver decodes what this encodes; it does not encode the sign of encoding itself.
+        url.set_path(&path.to_str().ok_or(DbError::Url)?.replace('%', "%25"));
+        let options = AnyConnectOptions::from_url(&url)?;
+        let pool = || {
+            AnyPoolOptions::new()
+                .acquire_timeout(WAIT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        let writers = pool()
+            .max_connections(1)
+            .after_connect(|conn, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(
+                        "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
+                         PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                         PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;",
+                    )
+                    .execute(conn)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options.clone())
+            .await?;
+        let readers = pool().max_connections(SQLITE_READERS).after_connect(|conn, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(
+                    "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;
+                     PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;
+                     PRAGMA query_only = ON;",
+                )
+                .execute(conn)
+                .await?;
+                Ok(())
+            })
+        });
+        let readers = readers.connect_lazy_with(options);
+        Ok(Self { engine: Engine::Sqlite, readers, writers, file: Some(Arc::new(path)) })
+    }
+
+    async fn connect_postgres(url: &str) -> Result<Self, DbError> {
+        let options = url.parse::<AnyConnectOptions>()?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(WAIT)
+            .after_connect(|conn, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(
+                        "SET lock_timeout = '5s';
+                         SET idle_in_transaction_session_timeout = '60s';
+                         SET application_name = 'reeve-coordinator';",
+                    )
+                    .execute(conn)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(|error| match error {
+                // The pool keeps trying a refused connection until its time is up.
+                sqlx::Error::PoolTimedOut => DbError::Lost(error),
+                other => other.into(),
+            })?;
+        Ok(Self { engine: Engine::Postgres, readers: pool.clone(), writers: pool, file: None })
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// When a migration fails, was changed after it ran, or the schema is from a newer release.
+    pub async fn migrate(&self) -> Result<(), DbError> {
+        migrations::run(self).await
+    }
+
+    /// `sqlite` or `postgres`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.engine {
+            Engine::Sqlite => "sqlite",
+            Engine::Postgres => "postgres",
+        }
+    }
+
+    /// The database file, with SQLite.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(|path| path.as_path())
+    }
+
+    /// A connection for reading; on SQLite it cannot write.
+    ///
+    /// # Errors
+    /// [`DbError::Busy`] when none came free in time, [`DbError::Lost`] when the server is away.
+    pub async fn reader(&self) -> Result<Conn, DbError> {
+        self.readers.acquire().await.map(Conn).map_err(|error| self.acquire_error(error))
+    }
+
+    /// A transaction for writing. On SQLite there is one at a time, and it has the write lock from
+    /// its start, so it cannot fail for a lock later.
+    ///
+    /// # Errors
+    /// As [`Db::reader`].
+    pub async fn begin(&self) -> Result<Tx, DbError> {
+        let statement = match self.engine {
+            Engine::Sqlite => "BEGIN IMMEDIATE",
+            Engine::Postgres => "BEGIN",
+        };
+        self.writers.begin_with(statement).await.map(Tx).map_err(|error| self.acquire_error(error))
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        let mut conn = self.reader().await?;
+        sqlx::query("select 1").execute(&mut *conn).await?;
+        Ok(())
+    }
+
+    /// Closes all connections, waiting for those in use.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+
+    /// A pool that is not full and yet has no connection to give cannot connect.
+    fn acquire_error(&self, error: sqlx::Error) -> DbError {
+        match error {
+            sqlx::Error::PoolTimedOut
+                if self.engine == Engine::Postgres
+                    && self.writers.size() < POSTGRES_CONNECTIONS =>
+            {
+                DbError::Lost(error)
+            }
+            other => other.into(),
+        }
+    }
+}
+
+impl Tx {
+    /// Makes everything durable.
+    ///
+    /// # Errors
+    /// When that failed; nothing was changed then, unless the connection was lost meanwhile.
+    pub async fn commit(self) -> Result<(), DbError> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+impl Deref for Conn {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Conn {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.0
+    }
+}
+
+impl Deref for Tx {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.0
+    }
+}

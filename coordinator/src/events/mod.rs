@@ -1,0 +1,101 @@
+//! What changed, for whoever watches. A watcher that is too slow is told that it missed something
+//! and looks at the database again; it slows nobody.
+
+mod mailbox;
+mod routes;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reeve_protocol::{JobId, OperationId};
+use reeve_sdk::api::Operation;
+use tokio::sync::broadcast;
+
+pub use mailbox::Mailbox;
+pub use routes::routes;
+
+/// Changes a watcher may be behind before it has to look at the database again.
+const BACKLOG: usize = 1024;
+
+/// One change.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// An operation's state is another; this is how it is now.
+    Operation(Arc<Operation>),
+    /// More of an operation's output is durable, up to this merged offset.
+    Output {
+        /// Of which job.
+        job: JobId,
+        /// Of which operation.
+        operation: OperationId,
+        /// Exclusive.
+        durable: u64,
+    },
+    /// Many operations of a job changed at once; look at the database.
+    Job(JobId),
+}
+
+impl Change {
+    /// The job it belongs to.
+    #[must_use]
+    pub fn job(&self) -> JobId {
+        match self {
+            Self::Operation(operation) => operation.job_id,
+            Self::Output { job, .. } | Self::Job(job) => *job,
+        }
+    }
+}
+
+/// Where changes are told and heard. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    all: broadcast::Sender<Change>,
+    jobs: Mutex<HashMap<JobId, broadcast::Sender<Change>>>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        let (all, _) = broadcast::channel(BACKLOG);
+        Self(Arc::new(Inner { all, jobs: Mutex::default() }))
+    }
+}
+
+impl Hub {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, broadcast::Sender<Change>>> {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everybody who watches. Never waits.
+    pub fn tell(&self, change: Change) {
+        let mut jobs = self.jobs();
+        if let Some(watchers) = jobs.get(&change.job())
+            && watchers.send(change.clone()).is_err()
+        {
+            // The last watcher is gone.
+            jobs.remove(&change.job());
+        }
+        drop(jobs);
+        let _ = self.0.all.send(change);
+    }
+
+    /// Changes of one job from now on. Subscribe first, then read the database: nothing is missed.
+    #[must_use]
+    pub fn watch_job(&self, job: JobId) -> broadcast::Receiver<Change> {
+        let mut jobs = self.jobs();
+        let watchers = jobs.entry(job).or_insert_with(|| broadcast::channel(BACKLOG).0);
+        let receiver = watchers.subscribe();
+        // Whoever stopped watching a job that changes no more is noticed here.
+        if jobs.len() > 1024 {
+            jobs.retain(|_, watchers| watchers.receiver_count() > 0);
+        }
+        receiver
+    }
+
+    /// Changes of every job from now on.
+    #[must_use]
+    pub fn watch_all(&self) -> broadcast::Receiver<Change> {
+        self.0.all.subscribe()
+    }
+}

@@ -1,0 +1,88 @@
+//! Who may call which route: one table. A route that is not in it answers nobody.
+
+use http::Method;
+use reeve_sdk::api::Role;
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody. The handler must not need a principal.
+    Public,
+    /// An agent: the handler authenticates it by its own handshake.
+    Agent,
+    /// A browser that shows a ticket: the handler takes it.
+    Ticket,
+    /// Somebody logged in with at least this role.
+    Role(Role),
+}
+
+use Access::{Agent, Public, Role as Needs, Ticket};
+use Role::{Admin, Operator, Viewer};
+
+/// Every route with its method.
+pub const ACCESS: &[(Method, &str, Access)] = &[
+    // http
+    (Method::GET, "/healthz", Public),
+    (Method::GET, "/readyz", Public),
+    (Method::GET, "/metrics", Needs(Viewer)),
+    (Method::GET, "/install.sh", Public),
+    (Method::GET, "/dist/{name}", Public),
+    (Method::GET, "/api/openapi.json", Public),
+    (Method::GET, "/api/info", Public),
+    (Method::GET, "/api/status", Needs(Viewer)),
+    // users
+    (Method::POST, "/api/auth/setup", Public),
+    (Method::POST, "/api/auth/login", Public),
+    (Method::POST, "/api/auth/logout", Needs(Viewer)),
+    (Method::GET, "/api/auth/me", Needs(Viewer)),
+    (Method::GET, "/api/auth/keys", Needs(Viewer)),
+    (Method::POST, "/api/auth/keys", Needs(Viewer)),
+    (Method::DELETE, "/api/auth/keys/{id}", Needs(Viewer)),
+    (Method::POST, "/api/auth/ticket", Needs(Viewer)),
+    (Method::GET, "/api/users", Needs(Admin)),
+    (Method::POST, "/api/users", Needs(Admin)),
+    (Method::PATCH, "/api/users/{user}", Needs(Admin)),
+    (Method::DELETE, "/api/users/{user}", Needs(Admin)),
+    // audit
+    (Method::GET, "/api/audit", Needs(Admin)),
+    (Method::GET, "/api/audit/verify", Needs(Admin)),
+    // machines
+    (Method::GET, "/api/machines", Needs(Viewer)),
+    (Method::GET, "/api/machines/{machine}", Needs(Viewer)),
+    (Method::PATCH, "/api/machines/{machine}", Needs(Admin)),
+    (Method::DELETE, "/api/machines/{machine}", Needs(Admin)),
+    (Method::POST, "/api/machines/{machine}/revoke", Needs(Admin)),
+    (Method::GET, "/api/enrolment-tokens", Needs(Admin)),
+    (Method::POST, "/api/enrolment-tokens", Needs(Admin)),
+    (Method::DELETE, "/api/enrolment-tokens/{id}", Needs(Admin)),
+    (Method::POST, "/api/clients/register", Agent),
+    (Method::GET, "/api/clients/list", Needs(Viewer)),
+    (Method::GET, "/ws/client", Agent),
+    // operations
+    (Method::POST, "/api/jobs", Needs(Operator)),
+    (Method::GET, "/api/jobs", Needs(Viewer)),
+    (Method::GET, "/api/jobs/{id}", Needs(Viewer)),
+    (Method::GET, "/api/jobs/{id}/operations", Needs(Viewer)),
+    (Method::POST, "/api/jobs/{id}/follow", Needs(Viewer)),
+    (Method::POST, "/api/jobs/{id}/cancel", Needs(Operator)),
+    (Method::GET, "/api/jobs/{id}/events", Needs(Viewer)),
+    (Method::GET, "/api/operations/{id}", Needs(Viewer)),
+    (Method::GET, "/api/operations/{id}/output", Needs(Viewer)),
+    (Method::GET, "/api/operations/{id}/events", Needs(Viewer)),
+    (Method::POST, "/api/operations/{id}/input", Needs(Operator)),
+    (Method::POST, "/api/operations/{id}/signal", Needs(Operator)),
+    (Method::POST, "/api/operations/{id}/cancel", Needs(Operator)),
+    // events
+    (Method::GET, "/ws/frontend", Ticket),
+];
+
+/// Who may call a route, by its template.
+#[must_use]
+pub fn find_access(method: &Method, template: &str) -> Option<Access> {
+    // HEAD is answered by the handler of GET.
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    ACCESS
+        .iter()
+        .find(|(each, path, _)| each == method && *path == template)
+        .map(|(_, _, access)| *access)
+}

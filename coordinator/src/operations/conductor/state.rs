@@ -1,0 +1,195 @@
+//! What the conductor knows: every job, operation and machine with something open.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use reeve_protocol::ops::{Operation as _, Stdin};
+use reeve_protocol::{JobId, JournalId, MachineId, OperationId, OperationReport, Totals};
+use reeve_sdk::api::{JobCounts, OperationState};
+use tokio::sync::oneshot;
+
+use super::{Admission, Admitted, CancelTarget};
+use crate::db::DbError;
+use crate::fleet::Session;
+use crate::operations::body;
+use crate::operations::rollout::Progress;
+use crate::operations::row::{Ending, JobRow, OperationRow};
+use crate::problem::ApiError;
+
+/// What every machine of a job is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The operation's name.
+    pub name: &'static str,
+    /// Its encoded body.
+    pub body: Vec<u8>,
+    /// Whether stdin will be sent.
+    pub stdin: bool,
+}
+
+/// Where an open operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its turn in the rollout has not come.
+    Pending,
+    /// It may start and waits for its machine.
+    Waiting,
+    /// It was sent; the row says so before the frame leaves.
+    Sent,
+    /// Its machine has started it.
+    Running,
+}
+
+/// An open operation.
+pub struct Operation {
+    pub job: JobId,
+    pub machine: MachineId,
+    pub name: String,
+    pub phase: Phase,
+    /// The boot and journal it was sent to.
+    pub sent_to: Option<(String, JournalId)>,
+    /// What was durable of it when this run of the coordinator began.
+    pub durable: Totals,
+    /// Somebody wants it cancelled.
+    pub cancel: Option<String>,
+}
+
+/// A job with open operations.
+pub struct Job {
+    pub work: Arc<Work>,
+    pub progress: Progress,
+    /// Operations that have not ended.
+    pub open: usize,
+    pub expires_us: Option<i64>,
+    pub output_limit: u64,
+}
+
+/// A machine with a session or with something open.
+#[derive(Default)]
+pub struct Machine {
+    pub session: Option<Arc<Session>>,
+    /// Its agent has said all that it holds, so what it did not name it does not know.
+    pub reported: bool,
+    pub reports: Vec<OperationReport>,
+    pub waiting: VecDeque<OperationId>,
+    pub in_flight: HashSet<OperationId>,
+    /// Since when it has no session.
+    pub gone_us: i64,
+}
+
+/// A cancellation that waits to be recorded.
+pub struct Cancel {
+    pub target: CancelTarget,
+    pub principal: String,
+    pub reason: String,
+    pub done: oneshot::Sender<Result<(), ApiError>>,
+}
+
+/// An admission that waits to be recorded.
+pub struct Pending {
+    pub admission: Admission,
+    pub reply: oneshot::Sender<Result<Admitted, ApiError>>,
+}
+
+/// All of it.
+#[derive(Default)]
+pub struct Book {
+    pub jobs: HashMap<JobId, Job>,
+    pub operations: HashMap<OperationId, Operation>,
+    pub machines: HashMap<MachineId, Machine>,
+    /// Machines that may have both a free place and something waiting.
+    pub dirty_machines: BTreeSet<MachineId>,
+    pub admissions: Vec<Pending>,
+    pub cancels: Vec<Cancel>,
+    /// Ends that the conductor has decided and that are not recorded yet.
+    pub endings: Vec<(OperationId, Ending)>,
+}
+
+impl Book {
+    /// Puts a job in with all its operations pending.
+    pub fn add(
+        &mut self,
+        job: &JobRow,
+        rows: &[OperationRow],
+        work: Arc<Work>,
+        progress: Progress,
+    ) {
+        for row in rows {
+            let operation = Operation {
+                job: job.id,
+                machine: row.machine_id,
+                name: row.machine.clone(),
+                phase: Phase::Pending,
+                sent_to: None,
+                durable: row.durable,
+                cancel: None,
+            };
+            self.operations.insert(row.id, operation);
+        }
+        let job_state = Job {
+            work,
+            progress,
+            open: rows.len(),
+            expires_us: job.expires_us,
+            output_limit: job.output_limit,
+        };
+        self.jobs.insert(job.id, job_state);
+    }
+
+    /// Takes a job that was never recorded out again.
+    pub fn withdraw(&mut self, job: JobId, rows: &[OperationRow]) {
+        self.jobs.remove(&job);
+        for row in rows {
+            self.operations.remove(&row.id);
+            if let Some(machine) = self.machines.get_mut(&row.machine_id) {
+                machine.waiting.retain(|each| *each != row.id);
+                machine.in_flight.remove(&row.id);
+            }
+            self.endings.retain(|(id, _)| *id != row.id);
+        }
+    }
+
+    /// Puts a job in that a former run of the coordinator left open.
+    pub fn restore(
+        &mut self,
+        job: &JobRow,
+        rows: Vec<OperationRow>,
+        counts: &JobCounts,
+        now_us: i64,
+    ) -> Result<(), DbError> {
+        let content = |error: String| DbError::Content(format!("job {}: {error}", job.id));
+        let request = body::build(&job.operation).map_err(|error| content(error.to_string()))?;
+        let body = reeve_protocol::encode(&request).map_err(|error| content(error.to_string()))?;
+        let work = Arc::new(Work {
+            name: reeve_protocol::ops::ExecuteCommand::NAME,
+            body,
+            stdin: request.stdin == Stdin::Stream,
+        });
+        let queued: Vec<OperationId> = rows
+            .iter()
+            .filter(|row| row.state == OperationState::Queued)
+            .map(|row| row.id)
+            .collect();
+        let under_way = rows.len() - queued.len();
+        let mut progress =
+            Progress::new(&job.rollout, queued).map_err(|error| content(error.to_string()))?;
+        let ended = counts.total - counts.queued - counts.sent - counts.running;
+        progress.resume(under_way, ended - counts.succeeded.min(ended));
+        self.add(job, &rows, work, progress);
+        for row in rows {
+            let machine = self.machines.entry(row.machine_id).or_default();
+            machine.gone_us = now_us;
+            let Some(operation) = self.operations.get_mut(&row.id) else { continue };
+            operation.cancel =
+                row.cancel_requested_us.map(|_| row.cancel_reason.unwrap_or_default());
+            operation.phase = match row.state {
+                OperationState::Sent => Phase::Sent,
+                OperationState::Running => Phase::Running,
+                _ => continue,
+            };
+            operation.sent_to = row.boot_id.zip(row.journal_id);
+            machine.in_flight.insert(row.id);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! Following a job: states and output of all its operations on one connection, each byte once and
+//! in order. It reads what is durable, at the viewer's pace: a slow viewer slows nobody.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use reeve_protocol::{JobId, OperationId, Totals};
+use reeve_sdk::api::follow::{FollowRequest, FrameKind, HEADER_BYTES, Header};
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc};
+
+use super::Operations;
+use super::output::{Part, Reader, StreamChoice};
+use super::row::OperationRow;
+use crate::events::Change;
+use crate::problem::ApiError;
+
+/// Nothing was said for this long: say that we are still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Bytes read of one operation before the next has its turn.
+const TURN_BYTES: usize = 512 * 1024;
+
+/// Chunks waiting for a viewer: at most 2 MiB.
+pub const CHUNK_QUEUE: usize = 4;
+
+/// Operations read from the database at once.
+const PAGE: i64 = 500;
+
+/// One viewer of one job.
+pub struct Follower {
+    operations: Operations,
+    job: JobId,
+    changes: broadcast::Receiver<Change>,
+    offsets: BTreeMap<OperationId, u64>,
+    states_only: bool,
+    /// Operations whose end has not been sent.
+    open: BTreeMap<OperationId, View>,
+    /// Those of them with something to send, in turn.
+    ready: VecDeque<OperationId>,
+    out: mpsc::Sender<std::io::Result<Bytes>>,
+    chunk: BytesMut,
+}
+
+struct View {
+    row: reeve_sdk::api::Operation,
+    /// What is durable and may be sent.
+    durable: Totals,
+    reader: Reader,
+    queued: bool,
+}
+
+/// The viewer is gone.
+struct Gone;
+
+/// Why following ended early.
+enum Stop {
+    Gone,
+    Error(ApiError),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl Follower {
+    /// A follower that has seen this much already.
+    ///
+    /// # Errors
+    /// When an offset's key is no operation id.
+    pub fn new(
+        operations: Operations,
+        job: JobId,
+        request: &FollowRequest,
+        out: mpsc::Sender<std::io::Result<Bytes>>,
+    ) -> Result<Self, ApiError> {
+        let offsets = request
+            .offsets
+            .iter()
+            .map(|(id, offset)| Ok((id.parse()?, *offset)))
+            .collect::<Result<BTreeMap<_, _>, uuid::Error>>()
+            .map_err(|_| ApiError::invalid("an offset's key is no operation id"))?;
+        // Before anything is read, so that no change falls in between.
+        let changes = operations.0.hub.watch_job(job);
+        Ok(Self {
+            operations,
+            job,
+            changes,
+            offsets,
+            states_only: request.states_only,
+            open: BTreeMap::new(),
+            ready: VecDeque::new(),
+            out,
+            chunk: BytesMut::new(),
+        })
+    }
+
+    /// Sends until everything has ended and was sent, or the viewer is gone. A failure ends the
+    /// stream without its end frame, so that the viewer knows to ask again.
+    pub async fn run(mut self) {
+        if let Err(Stop::Error(error)) = self.run_inner().await {
+            tracing::warn!(job = %self.job, ?error, "following a job was broken off");
+        }
+    }
+
+    async fn run_inner(&mut self) -> Result<(), Stop> {
+        self.send_job().await?;
+        self.load_all(true).await?;
+        let stop = self.operations.0.tasks.token();
+        loop {
+            self.pump().await?;
+            if self.open.is_empty() {
+                self.send_job().await?;
+                self.frame(Header::about_job(FrameKind::End, 0), &[]);
+                self.flush().await?;
+                return Ok(());
+            }
+            self.flush().await?;
+            let change = tokio::select! {
+                change = self.changes.recv() => change,
+                () = tokio::time::sleep(KEEP_ALIVE) => {
+                    self.frame(Header::about_job(FrameKind::KeepAlive, 0), &[]);
+                    continue;
+                }
+                () = self.out.closed() => return Err(Stop::Gone),
+                () = stop.cancelled() => return Err(Stop::Gone),
+            };
+            self.take(change).await?;
+            while let Ok(change) = self.changes.try_recv() {
+                self.take(Ok(change)).await?;
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        change: Result<Change, broadcast::error::RecvError>,
+    ) -> Result<(), Stop> {
+        match change {
+            Ok(Change::Output { operation, durable, .. }) => {
+                if let Some(view) = self.open.get_mut(&operation) {
+                    // The parts are only known from the database; the sum says how far to read.
+                    view.durable.all = view.durable.all.max(durable);
+                    self.queue(operation);
+                }
+            }
+            Ok(Change::Operation(operation)) => {
+                if let Some(view) = self.open.get_mut(&operation.id) {
+                    view.durable = totals(&operation);
+                    view.row = (*operation).clone();
+                    let id = operation.id;
+                    if !operation.state.is_terminal() {
+                        self.send_operation(id)?;
+                    }
+                    self.queue(id);
+                }
+            }
+            Ok(Change::Job(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                self.load_all(false).await?;
+            }
+            Err(broadcast::error::RecvError::Closed) => return Err(Stop::Gone),
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, id: OperationId) {
+        if let Some(view) = self.open.get_mut(&id)
+            && !view.queued
+        {
+            view.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Looks at every operation of the job.
+    async fn load_all(&mut self, first: bool) -> Result<(), Stop> {
+        let mut after = -1;
+        loop {
+            let rows = self.operations.load_page(self.job, after, PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.ordinal;
+            let full = rows.len() as i64 == PAGE;
+            for row in rows {
+                self.load(&row, first).await?;
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn load(&mut self, row: &OperationRow, first: bool) -> Result<(), Stop> {
+        let id = row.id;
+        let mut operation = row.to_api();
+        self.operations.complete(&mut operation);
+        if let Some(view) = self.open.get_mut(&id) {
+            let changed = view.row.state != operation.state;
+            view.durable = row.durable;
+            view.row = operation;
+            if changed && !row.state.is_terminal() {
+                self.send_operation(id)?;
+            }
+        } else if first {
+            let from = self.offsets.get(&id).copied().unwrap_or_default();
+            let reader = Reader::new(
+                self.operations.0.db.clone(),
+                self.operations.0.segments.clone(),
+                id,
+                StreamChoice::All,
+                from,
+            );
+            let view = View { row: operation, durable: row.durable, reader, queued: false };
+            self.open.insert(id, view);
+            if !row.state.is_terminal() {
+                self.send_operation(id)?;
+            }
+        }
+        self.queue(id);
+        if self.chunk.len() > TURN_BYTES {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is ready, one operation after the other. An end is sent behind all its output.
+    async fn pump(&mut self) -> Result<(), Stop> {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(view) = self.open.get_mut(&id) else { continue };
+            view.queued = false;
+            let parts = if self.states_only {
+                Vec::new()
+            } else {
+                view.reader.next(view.durable, TURN_BYTES).await.map_err(ApiError::internal)?
+            };
+            let more = !parts.is_empty();
+            let ended = view.row.state.is_terminal();
+            for part in parts {
+                self.send_part(id, part)?;
+            }
+            if more {
+                self.queue(id);
+            } else if ended {
+                self.send_operation(id)?;
+                self.open.remove(&id);
+            }
+            if self.chunk.len() > TURN_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_part(&mut self, id: OperationId, part: Part) -> Result<(), Stop> {
+        match part {
+            Part::Bytes { stream, all, offset, bytes } => {
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                let kind = FrameKind::Output(stream);
+                self.frame(Header { kind, operation: id, all, offset, length }, &bytes);
+            }
+            Part::Gap(gap) => {
+                let payload = to_json(&gap)?;
+                let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+                let header = Header {
+                    kind: FrameKind::Gap,
+                    operation: id,
+                    all: gap.from,
+                    offset: 0,
+                    length,
+                };
+                self.frame(header, &payload);
+            }
+        }
+        Ok(())
+    }
+
+    fn send_operation(&mut self, id: OperationId) -> Result<(), Stop> {
+        let Some(view) = self.open.get(&id) else { return Ok(()) };
+        let payload = to_json(&view.row)?;
+        let header = Header {
+            kind: FrameKind::Operation,
+            operation: id,
+            all: view.row.output.all,
+            offset: 0,
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        };
+        self.frame(header, &payload);
+        Ok(())
+    }
+
+    async fn send_job(&mut self) -> Result<(), Stop> {
+        let job = self.operations.describe_job(self.job).await?;
+        let payload = to_json(&job)?;
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        self.frame(Header::about_job(FrameKind::Job, length), &payload);
+        Ok(())
+    }
+
+    fn frame(&mut self, header: Header, payload: &[u8]) {
+        self.chunk.reserve(HEADER_BYTES + payload.len());
+        self.chunk.put_slice(&header.to_bytes());
+        self.chunk.put_slice(payload);
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        self.out.send(Ok(self.chunk.split().freeze())).await.map_err(|_| Gone)
+    }
+}
+
+fn totals(operation: &reeve_sdk::api::Operation) -> Totals {
+    let output = &operation.output;
+    Totals { all: output.all, stdout: output.stdout, stderr: output.stderr }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Stop> {
+    serde_json::to_vec(value).map_err(|error| Stop::Error(ApiError::internal(error)))
+}

@@ -1,0 +1,195 @@
+//! Jobs in the database.
+
+use std::collections::HashMap;
+
+use reeve_protocol::JobId;
+use reeve_sdk::api::{JobCounts, JobState, OperationState};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+
+use super::super::row::JobRow;
+use super::read::parse;
+use super::signed;
+use crate::db::{DbError, Tx};
+
+const COLUMNS: &str = "id, principal, selector, operation, rollout, output_limit, expires_us, \
+                       state, created_us, finished_us, cancel_requested_us";
+
+/// Which jobs.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    /// Older than this one.
+    pub before: Option<JobId>,
+    /// At most this many.
+    pub limit: i64,
+    /// In this state.
+    pub state: Option<JobState>,
+}
+
+/// Adds a job.
+pub async fn insert_job(
+    tx: &mut Tx,
+    job: &JobRow,
+    key: Option<&(String, [u8; 32])>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "insert into jobs (id, principal, selector, operation, rollout, output_limit, expires_us,
+                           state, created_us, finished_us, idempotency_key, request_hash)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .bind(job.id.to_string())
+    .bind(&job.principal)
+    .bind(&job.selector)
+    .bind(serde_json::to_string(&job.operation).unwrap_or_default())
+    .bind(serde_json::to_string(&job.rollout).unwrap_or_default())
+    .bind(signed(job.output_limit))
+    .bind(job.expires_us)
+    .bind(state_text(job.state))
+    .bind(job.created_us)
+    .bind(job.finished_us)
+    .bind(key.map(|(key, _)| key.as_str()))
+    .bind(key.map(|(_, hash)| &hash[..]))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The job somebody asked for with this key, and the hash of what they asked then.
+pub async fn find_by_key(
+    tx: &mut Tx,
+    principal: &str,
+    key: &str,
+) -> Result<Option<(JobId, Vec<u8>)>, DbError> {
+    let row = sqlx::query(
+        "select id, request_hash from jobs where principal = $1 and idempotency_key = $2",
+    )
+    .bind(principal)
+    .bind(key)
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(|row| Ok((parse(&row.try_get::<String, _>(0)?)?, row.try_get(1)?))).transpose()
+}
+
+/// Ends a job if all its operations have ended. Whether it did.
+pub async fn finish_job_if_done(tx: &mut Tx, id: JobId, now_us: i64) -> Result<bool, DbError> {
+    let done = sqlx::query(
+        "update jobs set finished_us = $2, state = case
+             when not exists (select 1 from operations
+                              where job_id = $1 and state <> 'succeeded') then 'succeeded'
+             when cancel_requested_us is not null then 'cancelled'
+             else 'failed' end
+         where id = $1 and state = 'running'
+           and not exists (select 1 from operations where state = 'queued' and job_id = $1)
+           and not exists (select 1 from operations where state = 'sent' and job_id = $1)
+           and not exists (select 1 from operations where state = 'running' and job_id = $1)",
+    )
+    .bind(id.to_string())
+    .bind(now_us)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Notes that a job is to be cancelled. Nothing if it has ended.
+pub async fn request_job_cancel(tx: &mut Tx, id: JobId, now_us: i64) -> Result<bool, DbError> {
+    let done = sqlx::query(
+        "update jobs set cancel_requested_us = coalesce(cancel_requested_us, $2)
+         where id = $1 and state = 'running'",
+    )
+    .bind(id.to_string())
+    .bind(now_us)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// One job.
+pub async fn load_job(conn: &mut AnyConnection, id: JobId) -> Result<Option<JobRow>, DbError> {
+    let sql = format!("select {COLUMNS} from jobs where id = $1");
+    let row =
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_string()).fetch_optional(conn).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Jobs, newest first.
+pub async fn list_jobs(
+    conn: &mut AnyConnection,
+    filter: &JobFilter,
+) -> Result<Vec<JobRow>, DbError> {
+    let sql = format!(
+        "select {COLUMNS} from jobs where ($1 = '' or id < $1) and ($2 = '' or state = $2)
+         order by id desc limit $3"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(filter.before.map(|id| id.to_string()).unwrap_or_default())
+        .bind(filter.state.map(state_text).unwrap_or_default())
+        .bind(filter.limit)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// How many operations of each job are in each state.
+pub async fn counts(
+    conn: &mut AnyConnection,
+    jobs: &[JobId],
+) -> Result<HashMap<JobId, JobCounts>, DbError> {
+    let mut counts: HashMap<JobId, JobCounts> = HashMap::new();
+    for job in jobs {
+        let entry = counts.entry(*job).or_default();
+        let rows =
+            sqlx::query("select state, count(*) from operations where job_id = $1 group by state")
+                .bind(job.to_string())
+                .fetch_all(&mut *conn)
+                .await?;
+        for row in rows {
+            let state: String = row.try_get(0)?;
+            let number = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
+            if let Some(state) = OperationState::ALL.into_iter().find(|each| each.as_str() == state)
+            {
+                *entry.of(state) = number;
+                entry.total += number;
+            }
+        }
+    }
+    Ok(counts)
+}
+
+/// Jobs that have not ended.
+pub async fn count_jobs_running(conn: &mut AnyConnection) -> Result<u32, DbError> {
+    let row =
+        sqlx::query("select count(*) from jobs where state = 'running'").fetch_one(conn).await?;
+    Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX))
+}
+
+fn read(row: &AnyRow) -> Result<JobRow, DbError> {
+    let content = |what: &str| DbError::Content(format!("a job's {what} cannot be read"));
+    let operation: String = row.try_get(3)?;
+    let rollout: String = row.try_get(4)?;
+    let state: String = row.try_get(7)?;
+    Ok(JobRow {
+        id: parse(&row.try_get::<String, _>(0)?)?,
+        principal: row.try_get(1)?,
+        selector: row.try_get(2)?,
+        operation: serde_json::from_str(&operation).map_err(|_| content("operation"))?,
+        rollout: serde_json::from_str(&rollout).map_err(|_| content("rollout"))?,
+        output_limit: u64::try_from(row.try_get::<i64, _>(5)?).unwrap_or_default(),
+        expires_us: row.try_get(6)?,
+        state: [JobState::Running, JobState::Succeeded, JobState::Failed, JobState::Cancelled]
+            .into_iter()
+            .find(|each| state_text(*each) == state)
+            .ok_or_else(|| content("state"))?,
+        created_us: row.try_get(8)?,
+        finished_us: row.try_get(9)?,
+        cancel_requested_us: row.try_get(10)?,
+    })
+}
+
+fn state_text(state: JobState) -> &'static str {
+    match state {
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,218 @@
+//! From a request to a recorded job: checked, resolved, authorised.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use reeve_protocol::ops::{ExecuteCommand, Operation as _};
+use reeve_protocol::{JobId, limits};
+use reeve_sdk::api::{
+    Job, JobCounts, JobPreview, JobRequest, JobState, MachineState, OperationRequest, Target,
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use super::conductor::{Admission, Admitted, Request, Work};
+use super::output::WriterHealth;
+use super::row::{JobRow, OperationRow};
+use super::{Operations, body};
+use crate::machines::Known;
+use crate::problem::ApiError;
+use crate::users::Principal;
+
+/// The smallest limit of output that leaves room for a head and a tail.
+const MIN_OUTPUT_LIMIT: u64 = 64 * 1024;
+
+/// The largest limit of output, bytes.
+const MAX_OUTPUT_LIMIT: u64 = 1 << 40;
+
+/// The longest `Idempotency-Key`, bytes.
+const MAX_KEY: usize = 255;
+
+/// What came of a request.
+pub(crate) enum Submitted {
+    /// It was a dry run.
+    Preview(JobPreview),
+    /// It is recorded, just now or before with the same key.
+    Job(Box<Job>),
+}
+
+impl Operations {
+    /// Records and starts what somebody asks for. When this answers, it is durable.
+    ///
+    /// # Errors
+    /// 404 and 422 when it makes no sense, 503 when nothing can be recorded.
+    pub(crate) async fn submit(
+        &self,
+        principal: &Principal,
+        request: JobRequest,
+        key: Option<String>,
+    ) -> Result<Submitted, ApiError> {
+        let targets = self.0.machines.resolve(principal, &request.selector)?;
+        let command = self.check(&request, targets.len())?;
+        if request.dry_run {
+            return Ok(Submitted::Preview(self.preview(&targets)));
+        }
+        self.check_ready()?;
+        let key = key.map(|key| check_key(key, &request)).transpose()?;
+        let admission = self.admission(principal, request, &targets, &command, key)?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Admit(Box::new(admission), reply);
+        self.0.requests.send(request).await.map_err(|_| ApiError::draining())?;
+        match answer.await.map_err(|_| ApiError::draining())?? {
+            Admitted::New(job, rows) => Ok(Submitted::Job(Box::new(self.fresh(&job, &rows)))),
+            Admitted::Existing(id) => Ok(Submitted::Job(Box::new(self.describe_job(id).await?))),
+        }
+    }
+
+    /// A job just recorded, without asking the database for what we have in hand.
+    fn fresh(&self, job: &JobRow, rows: &[OperationRow]) -> Job {
+        let mut counts = JobCounts::default();
+        for row in rows {
+            *counts.of(row.state) += 1;
+            counts.total += 1;
+        }
+        let single = match rows {
+            [row] => {
+                let mut operation = row.to_api();
+                self.complete(&mut operation);
+                Some(operation)
+            }
+            _ => None,
+        };
+        job.to_api(counts, single)
+    }
+
+    fn check(&self, request: &JobRequest, targets: usize) -> Result<ExecuteCommand, ApiError> {
+        let command = body::build(&request.operation)?;
+        let invalid = |detail: String| Err(ApiError::invalid(detail));
+        if targets > self.0.limits.max_targets as usize {
+            return invalid(format!(
+                "'{}' matches {targets} machines; a job may have {} (limits.max_targets)",
+                request.selector, self.0.limits.max_targets
+            ));
+        }
+        let OperationRequest::ExecuteCommand(asked) = &request.operation;
+        if asked.stdin && targets > 1 {
+            return invalid(format!(
+                "stdin can be sent to one machine, and '{}' matches {targets}",
+                request.selector
+            ));
+        }
+        let max_wait = u64::try_from(limits::MAX_WAIT.as_millis()).unwrap_or(u64::MAX);
+        if request.wait_ms.is_some_and(|wait| wait == 0 || wait > max_wait) {
+            return invalid("wait_ms must be more than 0 and at most 7 days".to_owned());
+        }
+        if let Some(limit) = request.output_limit
+            && !(MIN_OUTPUT_LIMIT..=MAX_OUTPUT_LIMIT).contains(&limit)
+        {
+            return invalid(format!(
+                "output_limit must be between {MIN_OUTPUT_LIMIT} and {MAX_OUTPUT_LIMIT} bytes"
+            ));
+        }
+        super::rollout::Progress::new(&request.rollout, Vec::new()).map_err(|error| {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string())
+        })?;
+        Ok(command)
+    }
+
+    /// New work is refused while it could not be made durable: better a clear no than a maybe.
+    fn check_ready(&self) -> Result<(), ApiError> {
+        if self.0.tasks.token().is_cancelled() || self.0.fleet.is_draining() {
+            return Err(ApiError::draining());
+        }
+        let (code, detail) = match self.health() {
+            WriterHealth::Good => return Ok(()),
+            WriterHealth::DatabaseDown => (
+                "database_down",
+                "the coordinator cannot write to its database; nothing was started; try again later",
+            ),
+            WriterHealth::DiskFull => (
+                "disk_full",
+                "the coordinator's disk is full; nothing was started; free some space in its data folder",
+            ),
+        };
+        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+            .retry_after(Duration::from_secs(5)))
+    }
+
+    fn preview(&self, targets: &[Arc<Known>]) -> JobPreview {
+        let targets = targets
+            .iter()
+            .map(|known| Target {
+                machine_id: known.id,
+                machine: known.name.clone(),
+                state: match known.quarantined_us {
+                    Some(_) => MachineState::Quarantined,
+                    None if self.0.fleet.is_online(known.id) => MachineState::Online,
+                    None => MachineState::Offline,
+                },
+            })
+            .collect();
+        JobPreview { targets }
+    }
+
+    fn admission(
+        &self,
+        principal: &Principal,
+        request: JobRequest,
+        targets: &[Arc<Known>],
+        command: &ExecuteCommand,
+        key: Option<(String, [u8; 32])>,
+    ) -> Result<Admission, ApiError> {
+        let now_us = self.0.clock.micros();
+        let id = JobId::new();
+        let work = Work {
+            name: ExecuteCommand::NAME,
+            body: reeve_protocol::encode(command).map_err(ApiError::internal)?,
+            stdin: command.stdin == reeve_protocol::ops::Stdin::Stream,
+        };
+        let operations = targets
+            .iter()
+            .zip(0..)
+            .map(|(known, ordinal)| OperationRow::new(id, ordinal, known.id, &known.name, now_us))
+            .collect();
+        // Machine names up to a point: the operations' rows have them all.
+        let names: Vec<&str> = targets.iter().take(100).map(|known| known.name.as_str()).collect();
+        let detail = serde_json::json!({
+            "selector": request.selector, "operation": redacted(&request.operation),
+            "machines": targets.len(), "names": names, "rollout": request.rollout,
+        });
+        let job = JobRow {
+            id,
+            principal: principal.name.clone(),
+            selector: request.selector,
+            operation: request.operation,
+            rollout: request.rollout,
+            output_limit: request.output_limit.unwrap_or(self.0.limits.output_limit),
+            expires_us: request
+                .wait_ms
+                .map(|wait| self.0.clock.micros_after(Duration::from_millis(wait))),
+            state: JobState::Running,
+            created_us: now_us,
+            finished_us: None,
+            cancel_requested_us: None,
+        };
+        Ok(Admission { job, operations, work: Arc::new(work), key, detail })
+    }
+}
+
+/// What the audit shows of an operation: values of environment variables are where secrets are.
+fn redacted(operation: &OperationRequest) -> OperationRequest {
+    let mut operation = operation.clone();
+    let OperationRequest::ExecuteCommand(command) = &mut operation;
+    for value in command.env.values_mut() {
+        "***".clone_into(value);
+    }
+    operation
+}
+
+fn check_key(key: String, request: &JobRequest) -> Result<(String, [u8; 32]), ApiError> {
+    if key.is_empty() || key.len() > MAX_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ApiError::invalid(
+            "an Idempotency-Key is 1 to 255 visible ASCII characters; a UUID will do",
+        ));
+    }
+    let bytes = serde_json::to_vec(request).map_err(ApiError::internal)?;
+    Ok((key, Sha256::digest(bytes).into()))
+}

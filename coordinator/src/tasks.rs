@@ -1,0 +1,141 @@
+//! The only place where tasks are spawned: each has a name and is waited for at the end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A handle on all tasks of one coordinator; cloning is cheap.
+#[derive(Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    token: CancellationToken,
+    /// How many tasks of each name run. Held for a moment at a time, never over an await.
+    running: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+/// Counts a task while it lives, whichever way it ends.
+struct Running {
+    name: &'static str,
+    counts: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+impl Running {
+    fn new(name: &'static str, counts: &Arc<Mutex<BTreeMap<&'static str, usize>>>) -> Self {
+        *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+        Self { name, counts: Arc::clone(counts) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(self.name) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(self.name);
+            }
+        }
+    }
+}
+
+impl Tasks {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a future beside everything else. It should watch [`Tasks::token`] if it does not end by
+    /// itself. A panic in it is logged and goes to whoever joins it.
+    #[allow(clippy::disallowed_methods)]
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let running = Running::new(name, &self.running);
+        self.tracker.spawn(async move {
+            let _running = running;
+            match AssertUnwindSafe(future).catch_unwind().await {
+                Ok(output) => output,
+                Err(panic) => {
+                    tracing::error!(task = name, "a task panicked");
+                    resume_unwind(panic)
+                }
+            }
+        })
+    }
+
+    /// Runs blocking work on a thread made for it.
+    #[allow(clippy::disallowed_methods)]
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let running = Running::new(name, &self.running);
+        self.tracker.spawn_blocking(move || {
+            let _running = running;
+            work()
+        })
+    }
+
+    /// Cancelled when everything has to end.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
+    /// Names of the tasks that run now, with their numbers.
+    #[must_use]
+    pub fn running(&self) -> BTreeMap<&'static str, usize> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Cancels the token and waits until every task has ended, at most `limit`.
+    ///
+    /// # Errors
+    /// The names of those that still run.
+    pub async fn close_and_wait(
+        &self,
+        limit: Duration,
+    ) -> Result<(), BTreeMap<&'static str, usize>> {
+        self.token.cancel();
+        self.tracker.close();
+        match tokio::time::timeout(limit, self.tracker.wait()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.running()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn closing_waits_for_every_task_and_names_the_stubborn() {
+        let tasks = Tasks::new();
+        let token = tasks.token();
+        tasks.spawn("polite", async move { token.cancelled().await });
+        let stubborn = tasks.spawn("stubborn", std::future::pending::<()>());
+        let left = tasks.close_and_wait(Duration::from_millis(50)).await;
+        assert_eq!(left, Err(BTreeMap::from([("stubborn", 1)])));
+        stubborn.abort();
+        assert_eq!(tasks.close_and_wait(Duration::from_secs(10)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_panicking_task_is_counted_out() {
+        let tasks = Tasks::new();
+        assert!(tasks.spawn("fragile", async { panic!("on purpose") }).await.is_err());
+        assert_eq!(tasks.running(), BTreeMap::new());
+    }
+}

@@ -1,0 +1,359 @@
+//! An agent as a process, on this machine but with a state folder of its own.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reeve_sdk::api::{EnrolmentTokenCreated, Machine, MachineState, NewEnrolmentToken};
+
+use crate::processes::{self, Process};
+use crate::wait::{eventually, eventually_some};
+use crate::{Api, binaries};
+
+/// How long an agent may take to be online.
+const ONLINE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How the processes of a command are held together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Containment {
+    /// cgroup v2, as on any machine of today.
+    CgroupV2,
+    /// Process group and subreaper: the agent is started where it sees no cgroups.
+    Fallback,
+}
+
+impl Containment {
+    /// The word in results.
+    #[must_use]
+    pub fn wire(self) -> reeve_protocol::Containment {
+        match self {
+            Self::CgroupV2 => reeve_protocol::Containment::CgroupV2,
+            Self::Fallback => reeve_protocol::Containment::ProcessGroup,
+        }
+    }
+}
+
+/// An agent to be.
+pub struct AgentBuilder<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) folder: PathBuf,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) containment: Containment,
+    pub(crate) policy: String,
+}
+
+impl AgentBuilder<'_> {
+    /// A label its machine gets.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Dials another address than the coordinator's own: a proxy.
+    #[must_use]
+    pub fn dials(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.url);
+        self
+    }
+
+    /// How its commands' processes are held together.
+    #[must_use]
+    pub fn containment(mut self, containment: Containment) -> Self {
+        self.containment = containment;
+        self
+    }
+
+    /// Its machine's own policy, TOML.
+    #[must_use]
+    pub fn policy(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.policy);
+        self
+    }
+
+    /// Joins with a token of its own, starts it, and waits until it is online.
+    ///
+    /// # Panics
+    /// When any of that does not happen.
+    #[must_use]
+    pub fn start(self) -> Agent {
+        let token: EnrolmentTokenCreated = self
+            .api
+            .post(
+                "/api/enrolment-tokens",
+                &NewEnrolmentToken {
+                    labels: self.labels.clone(),
+                    name: Some(self.name.clone()),
+                    ..NewEnrolmentToken::default()
+                },
+            )
+            .json();
+        let mut agent = self.prepare();
+        let joined = agent.enroll(&token.token);
+        assert!(
+            joined.status.success(),
+            "reeve-agent enroll: {}{}",
+            String::from_utf8_lossy(&joined.stdout),
+            String::from_utf8_lossy(&joined.stderr)
+        );
+        agent.restart();
+        agent
+    }
+
+    /// Lays out its folder, joins nothing, starts nothing.
+    ///
+    /// # Panics
+    /// When the folder cannot be made.
+    #[must_use]
+    pub fn prepare(self) -> Agent {
+        let folder = self.folder.join(&self.name);
+        fs::create_dir_all(&folder).expect("make the agent's folder");
+        let policy = folder.join("agent.toml");
+        fs::write(&policy, &self.policy).expect("write the policy");
+        let log = self.folder.join(format!("{}.log", self.name));
+        Agent {
+            name: self.name,
+            url: self.url,
+            state: folder.join("state"),
+            policy,
+            log,
+            containment: self.containment,
+            api: self.api.clone(),
+            process: None,
+            cgroup: None,
+        }
+    }
+}
+
+/// An agent with its state folder.
+pub struct Agent {
+    name: String,
+    url: String,
+    state: PathBuf,
+    policy: PathBuf,
+    log: PathBuf,
+    containment: Containment,
+    api: Api,
+    process: Option<Child>,
+    /// The folder of its cgroups, once it has been online.
+    cgroup: Option<PathBuf>,
+}
+
+impl Agent {
+    /// Its machine's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its state folder.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// All it and its keepers have logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().expect("the agent runs").id().cast_signed()
+    }
+
+    /// `reeve-agent enroll`, whatever comes of it.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    pub fn enroll(&self, token: &str) -> Output {
+        let file = self.state.with_file_name("token");
+        fs::write(&file, token).expect("write the token");
+        let output = Command::new(binaries::agent())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .args(["enroll", &self.url, "--token-file"])
+            .arg(&file)
+            .args(["--name", &self.name, "--state"])
+            .arg(&self.state)
+            .stdin(Stdio::null())
+            .output()
+            .expect("start reeve-agent enroll");
+        fs::remove_file(&file).expect("remove the token");
+        output
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it runs already or cannot be started.
+    pub fn start_without_waiting(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(&self.log).expect("open the log");
+        let mut command = match self.containment {
+            Containment::CgroupV2 => Command::new(binaries::agent()),
+            Containment::Fallback => without_cgroups(),
+        };
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("RUST_BACKTRACE", "1")
+            .args(["run", "--state"])
+            .arg(&self.state)
+            .arg("--config")
+            .arg(&self.policy)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("clone a file"))
+            .stderr(log);
+        self.process = Some(command.spawn().expect("start reeve-agent run"));
+    }
+
+    /// Starts it again and waits until it is online.
+    ///
+    /// # Panics
+    /// When it is not within half a minute.
+    pub fn restart(&mut self) {
+        self.start_without_waiting();
+        self.wait_until(MachineState::Online);
+        self.cgroup = find_own_cgroups(self.pid()).or(self.cgroup.take());
+    }
+
+    /// Its machine as the coordinator knows it.
+    #[must_use]
+    #[track_caller]
+    pub fn machine(&self) -> Machine {
+        self.api.load(&format!("/api/machines/{}", self.name))
+    }
+
+    /// Waits until the coordinator says so.
+    ///
+    /// # Panics
+    /// When it does not within half a minute.
+    #[track_caller]
+    pub fn wait_until(&self, state: MachineState) {
+        eventually(&format!("{} is {state:?}", self.name), ONLINE_LIMIT, || {
+            let answer = self.api.get(&format!("/api/machines/{}", self.name));
+            answer.status == 200 && answer.json::<Machine>().state == state
+        });
+    }
+
+    /// SIGKILL to the agent alone; keepers and commands go on.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn kill9(&mut self) {
+        let mut process = self.process.take().expect("the agent runs");
+        process.kill().expect("kill the agent");
+        process.wait().expect("wait for the agent");
+    }
+
+    /// SIGTERM, as systemd would with `KillMode=process`.
+    ///
+    /// # Panics
+    /// When it takes longer than 20 seconds.
+    pub fn stop(&mut self) {
+        Process::read(self.pid()).expect("the agent runs").signal(Signal::SIGTERM);
+        let mut process = self.process.take().expect("the agent runs");
+        eventually_some("the agent has stopped", Duration::from_secs(20), || {
+            process.try_wait().expect("wait for the agent")
+        });
+    }
+
+    /// Its keepers.
+    #[must_use]
+    pub fn keepers(&self) -> Vec<Process> {
+        let state = self.state.to_string_lossy().into_owned();
+        processes::list()
+            .into_iter()
+            .filter(|process| {
+                process.arguments.iter().any(|argument| argument == "keep")
+                    && process
+                        .arguments
+                        .iter()
+                        .chain(&process.environment)
+                        .any(|t| t.contains(&state))
+            })
+            .collect()
+    }
+
+    /// Waits for the one keeper there is.
+    ///
+    /// # Panics
+    /// When there is not exactly one within 10 seconds.
+    #[must_use]
+    #[track_caller]
+    pub fn keeper(&self) -> Process {
+        eventually_some("the agent has one keeper", Duration::from_secs(10), || {
+            <[Process; 1]>::try_from(self.keepers()).ok().map(|[keeper]| keeper)
+        })
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _gone = process.kill();
+            let _gone = process.wait();
+        }
+        processes::kill_all_of(&self.state.to_string_lossy());
+        if let Some(folder) = &self.cgroup {
+            remove_cgroups(folder);
+        }
+    }
+}
+
+/// The folder an agent made for its commands' cgroups, when it made one of its own.
+fn find_own_cgroups(pid: i32) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+    let base = Path::new(mount).join(own).parent()?.to_owned();
+    // Anything else belongs to the machine and not to the agent.
+    let made_by_agent = base.file_name()?.to_str()?.starts_with("reeve-");
+    made_by_agent.then_some(base)
+}
+
+/// Ends everything in a tree of cgroups and removes it.
+fn remove_cgroups(folder: &Path) {
+    let _old_kernel = fs::write(folder.join("cgroup.kill"), "1");
+    let removed = || -> bool {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                let _busy = fs::remove_dir(entry.path());
+            }
+        }
+        fs::remove_dir(folder).is_ok() || !folder.exists()
+    };
+    for _ in 0..200 {
+        if removed() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    eprintln!("{} could not be removed", folder.display());
+}
+
+/// The agent in a mount namespace that shows no cgroups, as on a machine that has none.
+fn without_cgroups() -> Command {
+    if !nix::unistd::geteuid().is_root() {
+        // Only root may write to the cgroups, so an ordinary user's agent has to fall back anyway.
+        return Command::new(binaries::agent());
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg("mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" \"$@\"")
+        .arg(binaries::agent());
+    command
+}

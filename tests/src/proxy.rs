@@ -1,0 +1,403 @@
+//! A TCP proxy that does on purpose what networks do by accident. Counters say how many bytes went
+//! through, so that a story can show that the cut happened in the middle and not before or after.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From whoever dialled to the target.
+    Up,
+    /// Back.
+    Down,
+}
+
+/// What happens at the byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Both ends get a reset: the connection is gone and both know.
+    Reset,
+    /// Both ends see an orderly end of stream.
+    Close,
+    /// Only this direction ends; the other goes on.
+    HalfClose,
+    /// Nothing passes any more in either direction, and nobody is told. Later connections pass.
+    BlackHole,
+}
+
+/// A fault that waits for its byte.
+#[derive(Clone, Copy, Debug)]
+struct Trap {
+    direction: Direction,
+    /// Counted over all connections in that direction; bytes before it pass, this one does not.
+    at: u64,
+    fault: Fault,
+}
+
+/// What can be changed while connections live.
+#[derive(Clone, Debug, Default)]
+struct Weather {
+    frozen: bool,
+    refusing: bool,
+    delay: Duration,
+    bytes_per_second: Option<u64>,
+}
+
+#[derive(Default)]
+struct Counters {
+    up: AtomicU64,
+    down: AtomicU64,
+    connections: AtomicU64,
+    faults: AtomicU64,
+}
+
+struct Shared {
+    target: SocketAddr,
+    counters: Counters,
+    /// Bytes are counted and traps checked under this lock, so a trap catches exactly its byte.
+    traps: Mutex<Vec<Trap>>,
+    weather: watch::Sender<Weather>,
+    live: Mutex<Vec<CancellationToken>>,
+}
+
+/// A running proxy; it ends, with its connections, when dropped.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// Dropped last; ends every task.
+    _runtime: Runtime,
+}
+
+impl Proxy {
+    /// Listens on a free port of the loopback and passes everything to `target`.
+    ///
+    /// # Panics
+    /// When no port can be had or `target` is no address.
+    #[must_use]
+    pub fn to(target: &str) -> Self {
+        Self::listen("127.0.0.1:0", target)
+    }
+
+    /// The same on a given address.
+    ///
+    /// # Panics
+    /// When the address cannot be had or `target` is no address.
+    #[must_use]
+    pub fn listen(address: &str, target: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = runtime
+            .block_on(TcpListener::bind(address))
+            .unwrap_or_else(|error| panic!("cannot listen on {address}: {error}"));
+        let shared = Arc::new(Shared {
+            target: target.parse().expect("an address with a port"),
+            counters: Counters::default(),
+            traps: Mutex::default(),
+            weather: watch::Sender::new(Weather::default()),
+            live: Mutex::default(),
+        });
+        let address = listener.local_addr().expect("a bound address");
+        runtime.spawn(accept(listener, shared.clone()));
+        Self { address, shared, _runtime: runtime }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its address as a coordinator's.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Bytes that have passed in a direction, over all connections.
+    #[must_use]
+    pub fn passed(&self, direction: Direction) -> u64 {
+        counter(&self.shared, direction).load(Ordering::SeqCst)
+    }
+
+    /// Connections so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.counters.connections.load(Ordering::SeqCst)
+    }
+
+    /// Faults that have happened.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.shared.counters.faults.load(Ordering::SeqCst)
+    }
+
+    /// Lets `bytes` more pass in a direction, then does `fault` before the next one.
+    pub fn after(&self, direction: Direction, bytes: u64, fault: Fault) {
+        let mut traps = lock(&self.shared.traps);
+        let at = counter(&self.shared, direction).load(Ordering::SeqCst) + bytes;
+        traps.push(Trap { direction, at, fault });
+    }
+
+    /// Resets every connection now. New ones pass.
+    pub fn cut(&self) {
+        for connection in lock(&self.shared.live).drain(..) {
+            connection.cancel();
+            self.shared.counters.faults.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Holds everything back, until [`Proxy::thaw`].
+    pub fn freeze(&self) {
+        self.shared.weather.send_modify(|weather| weather.frozen = true);
+    }
+
+    /// Ends a freeze.
+    pub fn thaw(&self) {
+        self.shared.weather.send_modify(|weather| weather.frozen = false);
+    }
+
+    /// Whether new connections are turned away.
+    pub fn refuse(&self, refusing: bool) {
+        self.shared.weather.send_modify(|weather| weather.refusing = refusing);
+    }
+
+    /// Holds each piece back for so long.
+    pub fn delay(&self, by: Duration) {
+        self.shared.weather.send_modify(|weather| weather.delay = by);
+    }
+
+    /// Lets so many bytes per second pass in each direction of each connection.
+    pub fn throttle(&self, bytes_per_second: Option<u64>) {
+        self.shared.weather.send_modify(|weather| weather.bytes_per_second = bytes_per_second);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.refuse(true);
+        self.cut();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn counter(shared: &Shared, direction: Direction) -> &AtomicU64 {
+    match direction {
+        Direction::Up => &shared.counters.up,
+        Direction::Down => &shared.counters.down,
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((near, _)) = listener.accept().await {
+        if shared.weather.borrow().refusing {
+            let _gone = near.set_zero_linger();
+            continue;
+        }
+        shared.counters.connections.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(connect(near, shared.clone()));
+    }
+}
+
+async fn connect(near: TcpStream, shared: Arc<Shared>) {
+    let Ok(far) = TcpStream::connect(shared.target).await else {
+        let _gone = near.set_zero_linger();
+        return;
+    };
+    // Small pieces must not wait for each other: the proxy is not there to add delays by itself.
+    let _best_effort = (near.set_nodelay(true), far.set_nodelay(true));
+    let cut = CancellationToken::new();
+    lock(&shared.live).push(cut.clone());
+    let (near_read, near_write) = near.into_split();
+    let (far_read, far_write) = far.into_split();
+    let up = tokio::spawn(pump(near_read, far_write, Direction::Up, shared.clone(), cut.clone()));
+    let down = pump(far_read, near_write, Direction::Down, shared, cut.clone()).await;
+    let Ok(up) = up.await else { return };
+    if cut.is_cancelled() {
+        // What is dropped with a zero linger time is reset, not closed (socket(7), SO_LINGER).
+        for (read, write) in [(up.0, down.1), (down.0, up.1)] {
+            if let Ok(stream) = read.reunite(write) {
+                let _gone = stream.set_zero_linger();
+            }
+        }
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    direction: Direction,
+    shared: Arc<Shared>,
+    cut: CancellationToken,
+) -> (OwnedReadHalf, OwnedWriteHalf) {
+    let work = async {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut weather = shared.weather.subscribe();
+        loop {
+            let read = match from.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => read,
+            };
+            let Ok(now) = weather.wait_for(|weather| !weather.frozen).await.map(|w| w.clone())
+            else {
+                break;
+            };
+            if !now.delay.is_zero() {
+                tokio::time::sleep(now.delay).await;
+            }
+            if let Some(rate) = now.bytes_per_second {
+                tokio::time::sleep(Duration::from_secs_f64(read as f64 / rate.max(1) as f64)).await;
+            }
+            let (pass, fault) = count(&shared, direction, read as u64);
+            let sent = to.write_all(&buffer[..usize::try_from(pass).unwrap_or(read)]).await;
+            match fault {
+                None if sent.is_ok() => {}
+                None => break,
+                Some(Fault::Reset) => {
+                    cut.cancel();
+                    return;
+                }
+                Some(Fault::Close) => {
+                    // Ends this direction here and the other one by its next piece or end.
+                    let _gone = to.shutdown().await;
+                    drop(from.read(&mut buffer).await);
+                    cut.cancel();
+                    return;
+                }
+                Some(Fault::HalfClose) => break,
+                Some(Fault::BlackHole) => std::future::pending().await,
+            }
+        }
+        let _gone = to.shutdown().await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = cut.cancelled() => {}
+    }
+    (from, to)
+}
+
+/// Counts what passes; how much of `read` may pass, and the fault behind it.
+fn count(shared: &Shared, direction: Direction, read: u64) -> (u64, Option<Fault>) {
+    let mut traps = lock(&shared.traps);
+    let total = counter(shared, direction);
+    let before = total.load(Ordering::SeqCst);
+    let caught = traps
+        .iter()
+        .position(|trap| trap.direction == direction && trap.at < before + read)
+        .map(|at| traps.swap_remove(at));
+    let pass = caught.map_or(read, |trap| trap.at.saturating_sub(before));
+    total.store(before + pass, Ordering::SeqCst);
+    if caught.is_some() {
+        shared.counters.faults.fetch_add(1, Ordering::SeqCst);
+    }
+    (pass, caught.map(|trap| trap.fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::eventually;
+
+    /// A server that says `hello`, then sends back what it gets.
+    fn echo() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut reader = stream.try_clone().expect("clone");
+                    let _gone = std::io::copy(&mut reader, &mut &stream);
+                });
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn reset_comes_at_exactly_the_byte() {
+        let proxy = Proxy::to(&echo());
+        let mut client = TcpStream::connect(proxy.address()).expect("connect");
+        proxy.after(Direction::Down, 1000, Fault::Reset);
+        client.write_all(&[7; 4096]).expect("write");
+        let mut got = Vec::new();
+        let end = client.read_to_end(&mut got);
+        assert!(got.len() <= 1000, "{} bytes came through", got.len());
+        assert!(end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+        assert_eq!((proxy.passed(Direction::Down), proxy.faults()), (1000, 1));
+    }
+
+    #[test]
+    fn half_close_ends_one_direction_only() {
+        let proxy = Proxy::to(&echo());
+        let mut client = TcpStream::connect(proxy.address()).expect("connect");
+        proxy.after(Direction::Up, 5, Fault::HalfClose);
+        client.write_all(b"hello, world").expect("write");
+        let mut got = String::new();
+        client.read_to_string(&mut got).expect("the way back stays open to its end");
+        assert_eq!(got, "hello");
+    }
+
+    #[test]
+    fn freeze_holds_back_and_thaw_lets_go() {
+        let proxy = Proxy::to(&echo());
+        let mut client = TcpStream::connect(proxy.address()).expect("connect");
+        proxy.freeze();
+        client.write_all(b"late").expect("write");
+        client.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+        let mut got = [0; 4];
+        assert!(client.read(&mut got).is_err());
+        assert_eq!(proxy.passed(Direction::Up), 0);
+        proxy.thaw();
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        client.read_exact(&mut got).expect("the bytes");
+        assert_eq!(&got, b"late");
+    }
+
+    #[test]
+    fn black_hole_swallows_without_a_word() {
+        let proxy = Proxy::to(&echo());
+        let mut client = TcpStream::connect(proxy.address()).expect("connect");
+        proxy.after(Direction::Up, 2, Fault::BlackHole);
+        client.write_all(b"four").expect("write");
+        let mut got = [0; 2];
+        client.read_exact(&mut got).expect("what came before it");
+        client.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+        let error = client.read(&mut got).expect_err("nothing more");
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+    }
+
+    #[test]
+    fn cut_ends_what_lives_and_later_connections_pass() {
+        let proxy = Proxy::to(&echo());
+        let mut client = TcpStream::connect(proxy.address()).expect("connect");
+        client.write_all(b"x").expect("write");
+        eventually("a byte passed", Duration::from_secs(10), || proxy.passed(Direction::Down) == 1);
+        proxy.cut();
+        let mut rest = Vec::new();
+        let _reset_or_end = client.read_to_end(&mut rest);
+        let mut client = TcpStream::connect(proxy.address()).expect("connect again");
+        client.write_all(b"y").expect("write");
+        let mut got = [0; 1];
+        client.read_exact(&mut got).expect("passes");
+        assert_eq!(proxy.connections(), 2);
+    }
+}
