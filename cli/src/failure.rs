@@ -45,8 +45,14 @@ impl Failure {
             let mut text = format!("reeve: {}\n", escape(&self.message));
             if verbose > 0 {
                 let mut next = std::error::Error::source(self);
+                let mut said = self.message.clone();
                 while let Some(cause) = next {
-                    text.push_str(&format!("  because: {}\n", escape(&cause.to_string())));
+                    let words = cause.to_string();
+                    // Many errors repeat what is behind them.
+                    if !said.contains(&words) {
+                        text.push_str(&format!("  because: {}\n", escape(&words)));
+                    }
+                    said = words;
                     next = cause.source();
                 }
                 if let Some(id) = &self.request_id {
@@ -82,7 +88,7 @@ impl From<reeve_sdk::Error> for Failure {
                 }
                 message.push_str(&format!("; did you mean {names}?"));
             }
-            if problem.code == "unauthenticated" {
+            if problem.code == "unauthenticated" && !message.contains("reeve login") {
                 message.push_str("; log in with 'reeve login URL' or set REEVE_API_KEY");
             }
             if !problem.request_id.is_empty() {

@@ -132,8 +132,10 @@ pub struct Limits {
     pub connections: usize,
     /// Requests per minute of one principal.
     pub requests_per_minute: u32,
-    /// Logins, setups and registrations per minute from one address.
+    /// Logins and setups per minute from one address.
     pub logins_per_minute: u32,
+    /// Machines that may join per minute from one address: a whole site may stand behind one.
+    pub enrolments_per_minute: u32,
 }
 
 /// How it ends.

@@ -6,6 +6,7 @@
 
 mod error;
 mod migrations;
+pub mod settings;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]

@@ -9,12 +9,15 @@ mod files;
 pub mod fleet;
 pub mod http;
 pub mod machines;
+mod nearest;
 pub mod operations;
 pub mod problem;
 pub mod selector;
 mod start;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+pub mod testing;
 pub mod tls;
 pub mod users;
 

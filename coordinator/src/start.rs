@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reeve_protocol::CoordinatorId;
-use sqlx::Row;
 use tokio::net::TcpListener;
 use url::Url;
 
 use crate::config::{Config, Tls};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, settings};
 use crate::events::Hub;
 use crate::files::write_public;
 use crate::fleet::Fleet;
@@ -178,36 +177,18 @@ impl Running {
         if let Err(stubborn) = self.state.tasks.close_and_wait(left().max(LAST_WAIT)).await {
             tracing::warn!(?stubborn, "some tasks did not end in time");
         }
-        self.state.db.close().await;
+        // A task that did not end may still hold a connection.
+        if tokio::time::timeout(LAST_WAIT, self.state.db.close()).await.is_err() {
+            tracing::warn!("the database was not closed in time");
+        }
     }
 }
 
 async fn open_database(config: &Config) -> Result<(Db, CoordinatorId), DbError> {
     let db = Db::connect(&config.database.url).await?;
     db.migrate().await?;
-    let coordinator = load_coordinator_id(&db).await?;
+    let coordinator = settings::load_coordinator_id(&db).await?;
     Ok((db, coordinator))
-}
-
-/// Made at first start. The database holds it, so whoever has the database is the coordinator.
-async fn load_coordinator_id(db: &Db) -> Result<CoordinatorId, DbError> {
-    let mut tx = db.begin().await?;
-    sqlx::query(
-        "insert into settings (name, value) values ('coordinator_id', $1)
-         on conflict (name) do nothing",
-    )
-    .bind(CoordinatorId::new().to_string())
-    .execute(&mut *tx)
-    .await?;
-    let row = sqlx::query("select value from settings where name = 'coordinator_id'")
-        .fetch_one(&mut *tx)
-        .await?;
-    let id = row
-        .try_get::<&str, _>(0)?
-        .parse()
-        .map_err(|_| DbError::Content("the setting coordinator_id, which is no UUID".to_owned()))?;
-    tx.commit().await?;
-    Ok(id)
 }
 
 fn scheme(config: &Config) -> &'static str {

@@ -184,7 +184,7 @@ fn load_material(certificate: &Path, key: &Path) -> Result<Material, TlsError> {
 }
 
 /// SHA-256 over the SubjectPublicKeyInfo (RFC 5280).
-fn compute_pin(certificate: &CertificateDer<'_>) -> Option<Pin> {
+pub(crate) fn compute_pin(certificate: &CertificateDer<'_>) -> Option<Pin> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(Pin(Sha256::digest(parsed.tbs_certificate.subject_pki.raw).into()))
 }

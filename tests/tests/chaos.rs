@@ -4,8 +4,8 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reeve_sdk::api::{MachineState, OperationState};
-use reeve_tests::proxy::{Direction, Fault, Proxy};
 use reeve_tests::on_each_database;
+use reeve_tests::proxy::{Direction, Fault, Proxy};
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))

@@ -80,7 +80,10 @@ pub fn sentence(operation: &Operation) -> Option<String> {
             (Some(_), _) => reason.map(|reason| format!("{machine}: {reason}")),
             (None, None) => Some(with("failed")),
         },
-        _ => None,
+        OperationState::Queued | OperationState::Sent | OperationState::Running => {
+            Some(with("the coordinator stopped telling before it ended"))
+        }
+        OperationState::Succeeded => None,
     }
 }
 

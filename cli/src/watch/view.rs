@@ -108,6 +108,11 @@ impl View {
 
     /// Machines that cannot be reached are named at once, not at the end.
     async fn know(&mut self, sink: &Sink, operation: Operation) {
+        let ended = self.operations.get(&operation.id).is_some_and(|o| o.state.is_terminal());
+        if ended && !operation.state.is_terminal() {
+            // What has ended stays so, whatever an older picture of the job shows.
+            return;
+        }
         let away = |operation: &Operation| {
             operation.state == OperationState::Expired
                 || (operation.state == OperationState::Queued && operation.reachable == Some(false))

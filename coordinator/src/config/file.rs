@@ -129,6 +129,7 @@ pub(super) struct LimitsTable {
     pub connections: Option<Count>,
     pub requests_per_minute: Option<Count>,
     pub logins_per_minute: Option<Count>,
+    pub enrolments_per_minute: Option<Count>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

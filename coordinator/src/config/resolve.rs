@@ -161,6 +161,7 @@ fn resolve(args: &Args, file: File, path: Option<PathBuf>) -> Result<Config, Con
             connections: count(file.limits.connections, 60_000) as usize,
             requests_per_minute: count(file.limits.requests_per_minute, 6_000),
             logins_per_minute: count(file.limits.logins_per_minute, 30),
+            enrolments_per_minute: count(file.limits.enrolments_per_minute, 1_200),
         },
         output_keep: Duration::from_secs(u64::from(count(file.output.keep_days, 30)) * 24 * 3600),
         metrics_listen: file.metrics.listen,
@@ -240,6 +241,7 @@ impl Config {
                 connections: count(limits.connections),
                 requests_per_minute: Some(Count(limits.requests_per_minute)),
                 logins_per_minute: Some(Count(limits.logins_per_minute)),
+                enrolments_per_minute: Some(Count(limits.enrolments_per_minute)),
             },
             output: super::file::OutputTable {
                 keep_days: Some(Count(

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 struct Cluster {
     /// Holds the socket and everything else.
     folder: PathBuf,
-    /// When this closes, the shell stops the server and removes the folder.
-    _lifeline: ChildStdin,
+    /// When its standard input closes, it stops the server and removes the folder.
+    _shell: Child,
 }
 
 /// Runs a test on a fresh, migrated SQLite file, then on a fresh, migrated PostgreSQL database.
@@ -105,7 +105,6 @@ async fn start() -> Cluster {
         .process_group(0)
         .spawn()
         .expect("a shell");
-    let lifeline = shell.stdin.take().expect("a pipe");
     let state = folder.join("data/postmaster.pid");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !std::fs::read_to_string(&state).is_ok_and(|text| text.contains("ready")) {
@@ -115,7 +114,7 @@ async fn start() -> Cluster {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Cluster { folder, _lifeline: lifeline }
+    Cluster { folder, _shell: shell }
 }
 
 /// A cluster fresh from `initdb`, made by the first test that needs it and copied by all.

@@ -29,7 +29,10 @@ pub(super) async fn guard(
         Access::Public | Access::Agent => {
             // What costs us something without a principal: passwords, codes, tokens.
             if !is_safe && let Some(Peer(peer)) = request.extensions().get::<Peer>() {
-                state.rates.check_address(peer.ip())?;
+                match access {
+                    Access::Agent => state.rates.check_enrolment(peer.ip())?,
+                    _ => state.rates.check_login(peer.ip())?,
+                }
             }
         }
         Access::Ticket => cookies.check_origin_if_said(&state)?,

@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// The installer
 ///
 /// A POSIX shell script that knows this coordinator's address and CA pin.
-#[utoipa::path(get, path = "/install.sh", tag = "downloads", security(()),
+#[utoipa::path(get, path = "/install.sh", tag = "downloads",
     responses((status = 200, body = String, content_type = "text/x-shellscript")))]
 async fn install(State(state): State<AppState>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/x-shellscript; charset=utf-8")], installer(&state))
@@ -54,7 +54,7 @@ pub fn install_line(state: &AppState) -> String {
 }
 
 /// A program, or `SHA256SUMS`
-#[utoipa::path(get, path = "/dist/{name}", tag = "downloads", security(()),
+#[utoipa::path(get, path = "/dist/{name}", tag = "downloads",
     params(("name" = String, Path, description = "A file's name, or SHA256SUMS")),
     responses((status = 200, body = String, content_type = "application/octet-stream"),
         (status = 404, body = Problem)))]

@@ -1,181 +1,26 @@
-//! Error answers as RFC 9457 problems: one message for the client, the whole chain for the log,
-//! joined by the request id.
-
-use std::fmt;
-use std::time::Duration;
+//! Errors over HTTP: RFC 9457 problems.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use reeve_sdk::api::Problem;
 
 use super::request_id;
-use crate::db::DbError;
-
-type Source = Box<dyn std::error::Error + Send + Sync>;
-
-/// An error on its way to a client.
-pub struct ApiError {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
-    nearest: Vec<String>,
-    retry_after: Option<Duration>,
-    source: Option<Source>,
-}
-
-impl ApiError {
-    /// `code` is stable and for programs; `detail` tells a person what, why and what to do.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            nearest: Vec::new(),
-            retry_after: None,
-            source: None,
-        }
-    }
-
-    /// 500: our fault. `source` goes to the log only.
-    pub fn internal(source: impl Into<Source>) -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "the coordinator failed; its log says why under this request id",
-        )
-        .source(source)
-    }
-
-    /// 403.
-    pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
-    }
-
-    /// 401.
-    pub fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
-    }
-
-    /// Names near the one that was not found.
-    #[must_use]
-    pub fn nearest(mut self, names: Vec<String>) -> Self {
-        self.nearest = names;
-        self
-    }
-
-    /// When it makes sense to ask again; rounded up to seconds.
-    #[must_use]
-    pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
-        self
-    }
-
-    /// Why, for the log; never shown.
-    #[must_use]
-    pub fn source(mut self, source: impl Into<Source>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// The HTTP status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// The stable code.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-
-    /// The text for people.
-    #[must_use]
-    pub fn detail(&self) -> &str {
-        &self.detail
-    }
-
-    fn log(&self, request_id: &str) {
-        let Some(source) = &self.source else { return };
-        let mut chain = source.to_string();
-        let mut next = source.source();
-        while let Some(cause) = next {
-            chain.push_str(": ");
-            chain.push_str(&cause.to_string());
-            next = cause.source();
-        }
-        let (status, code) = (self.status.as_u16(), self.code);
-        if self.status.is_server_error() {
-            tracing::error!(request_id, status, code, error = chain, "request failed");
-        } else {
-            tracing::info!(request_id, status, code, error = chain, "request refused");
-        }
-    }
-}
-
-impl fmt::Debug for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)?;
-        self.source.as_ref().map_or(Ok(()), |source| write!(f, " ({source})"))
-    }
-}
-
-impl From<DbError> for ApiError {
-    fn from(error: DbError) -> Self {
-        let unavailable =
-            |code, detail: &str| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-        match &error {
-            DbError::Busy(_) => unavailable(
-                "database_busy",
-                "the database is held by somebody else for too long; try again",
-            )
-            .retry_after(Duration::from_secs(1)),
-            DbError::Lost(_) => unavailable(
-                "database_down",
-                "the coordinator cannot reach its database; nothing was changed; try again later",
-            )
-            .retry_after(Duration::from_secs(5)),
-            DbError::DiskFull(_) => unavailable(
-                "disk_full",
-                "the coordinator's database has no space left; nothing was changed; free some space",
-            )
-            .retry_after(Duration::from_secs(30)),
-            _ => return Self::internal(error),
-        }
-        .source(error)
-    }
-}
-
-impl From<sqlx::Error> for ApiError {
-    fn from(error: sqlx::Error) -> Self {
-        DbError::from(error).into()
-    }
-}
+pub use crate::problem::ApiError;
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let request_id = request_id::current();
-        self.log(&request_id);
-        let problem = Problem {
-            kind: "about:blank".to_owned(),
-            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail,
-            code: self.code.to_owned(),
-            request_id,
-            nearest: self.nearest,
-        };
+        let (status, wait) = (self.status(), self.wait());
+        let problem = self.into_problem(request_id::current());
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
+        let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = wait {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
                 headers.insert(header::RETRY_AFTER, value);
             }
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             headers.insert(
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"reeve\""),

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
+use crate::users::Principal;
 
 /// Items of a page when nobody says how many.
 const DEFAULT_PAGE: u32 = 100;
@@ -124,5 +125,16 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
                 ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", error.body_text())
             })?;
         Ok(Self(path))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Principal {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        // Absent only on public routes, whose handlers must not ask.
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            ApiError::unauthenticated("log in first: send 'Authorization: Bearer <token>'")
+        })
     }
 }

@@ -6,12 +6,13 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::ApiError;
 
 /// Nothing here is to be framed, sniffed, cached by others or asked from elsewhere. Pages set
-/// their own policy before this does.
+/// their own policy before this does. No Strict-Transport-Security: with our own authority it would take
+/// away a person's way past the browser's warning.
 const HEADERS: &[(&str, &str)] = &[
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
@@ -23,19 +24,12 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 pub(super) async fn secure(request: Request, next: Next) -> Response {
-    let is_tls = request.extensions().get::<super::Scheme>() == Some(&super::Scheme::Https);
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         if !headers.contains_key(*name) {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-    }
-    if is_tls && !headers.contains_key(header::STRICT_TRANSPORT_SECURITY) {
-        headers.insert(
-            header::STRICT_TRANSPORT_SECURITY,
-            HeaderValue::from_static("max-age=31536000"),
-        );
     }
     response
 }

@@ -20,7 +20,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Counters; cloning is cheap.
 #[derive(Clone)]
 pub struct RateLimits {
-    addresses: Arc<DefaultKeyedRateLimiter<IpAddr>>,
+    logins: Arc<DefaultKeyedRateLimiter<IpAddr>>,
+    enrolments: Arc<DefaultKeyedRateLimiter<IpAddr>>,
     principals: Arc<DefaultKeyedRateLimiter<ApiKeyId>>,
 }
 
@@ -32,7 +33,8 @@ impl RateLimits {
             Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN))
         };
         Self {
-            addresses: Arc::new(RateLimiter::keyed(quota(limits.logins_per_minute))),
+            logins: Arc::new(RateLimiter::keyed(quota(limits.logins_per_minute))),
+            enrolments: Arc::new(RateLimiter::keyed(quota(limits.enrolments_per_minute))),
             principals: Arc::new(RateLimiter::keyed(quota(limits.requests_per_minute))),
         }
     }
@@ -45,15 +47,24 @@ impl RateLimits {
                 () = token.cancelled() => return,
                 () = tokio::time::sleep(FORGET_EVERY) => {}
             }
-            self.addresses.retain_recent();
+            self.logins.retain_recent();
+            self.enrolments.retain_recent();
             self.principals.retain_recent();
         }
     }
 
     /// # Errors
-    /// 429 when an address asks too often for what needs no principal.
-    pub fn check_address(&self, address: IpAddr) -> Result<(), ApiError> {
-        self.addresses
+    /// 429 when an address tries passwords or codes too often.
+    pub fn check_login(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.logins
+            .check_key(&whose(address))
+            .map_err(|until| too_often(until.wait_time_from(DefaultClock::default().now())))
+    }
+
+    /// # Errors
+    /// 429 when too many machines join from an address.
+    pub fn check_enrolment(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.enrolments
             .check_key(&whose(address))
             .map_err(|until| too_often(until.wait_time_from(DefaultClock::default().now())))
     }

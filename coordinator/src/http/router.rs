@@ -29,7 +29,8 @@ pub(super) fn features() -> OpenApiRouter<AppState> {
 
 /// The whole of the public listener.
 pub fn router(state: AppState) -> Router {
-    let (router, document) = features().split_for_parts();
+    let (router, mut document) = features().split_for_parts();
+    openapi::finish(&mut document);
     let document: Arc<str> = document.to_json().unwrap_or_default().into();
     let describe = move || {
         let body = document.to_string();

@@ -43,14 +43,14 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// Is the process alive?
-#[utoipa::path(get, path = "/healthz", tag = "coordinator", security(()),
+#[utoipa::path(get, path = "/healthz", tag = "coordinator",
     responses((status = 200, body = String)))]
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Does it take new work?
-#[utoipa::path(get, path = "/readyz", tag = "coordinator", security(()),
+#[utoipa::path(get, path = "/readyz", tag = "coordinator",
     responses((status = 200, body = String), (status = 503, body = Problem)))]
 async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiError> {
     state.readiness.check()?;
@@ -76,7 +76,7 @@ async fn metrics() -> impl IntoResponse {
 }
 
 /// What anybody may know
-#[utoipa::path(get, path = "/api/info", tag = "coordinator", security(()),
+#[utoipa::path(get, path = "/api/info", tag = "coordinator",
     responses((status = 200, body = Info)))]
 async fn info(State(state): State<AppState>) -> Result<axum::Json<Info>, ApiError> {
     Ok(axum::Json(Info {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::audit;
 use crate::db::OnConstraint;
-use crate::http::ApiError;
+use crate::problem::ApiError;
 use crate::selector::is_name;
 use crate::users::Principal;
 

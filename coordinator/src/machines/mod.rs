@@ -15,7 +15,7 @@ use reeve_sdk::api::{Machine, MachineChange, Time};
 use crate::audit;
 use crate::clock::Clock;
 use crate::db::{Db, DbError, OnConstraint};
-use crate::http::ApiError;
+use crate::problem::ApiError;
 use crate::selector::{is_label_key, is_label_value, is_name};
 use crate::users::Principal;
 

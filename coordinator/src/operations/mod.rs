@@ -230,7 +230,11 @@ impl Operations {
     ///
     /// # Errors
     /// 404.
-    pub(crate) async fn find_job(&self, principal: &Principal, id: JobId) -> Result<JobRow, ApiError> {
+    pub(crate) async fn find_job(
+        &self,
+        principal: &Principal,
+        id: JobId,
+    ) -> Result<JobRow, ApiError> {
         let mut conn = self.0.db.reader().await?;
         let not_found = || {
             ApiError::new(StatusCode::NOT_FOUND, "job_not_found", format!("there is no job {id}"))

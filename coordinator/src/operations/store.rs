@@ -5,7 +5,7 @@ mod jobs;
 mod read;
 
 use reeve_protocol::{JobId, JournalId, MachineId, OperationId, Totals};
-use sqlx::{AnyConnection, QueryBuilder, Row};
+use sqlx::{AnyConnection, Row};
 
 use super::row::{Ending, OperationRow};
 use crate::db::{DbError, Tx};
@@ -17,8 +17,11 @@ pub use jobs::{
 pub use read::containment_text;
 use read::{COLUMNS, read_operation};
 
-/// Rows in one insert. SQLite takes 32,766 parameters and PostgreSQL 65,535; nine a row.
+/// Rows in one insert. SQLite takes 32,766 parameters and PostgreSQL 65,535; fourteen a row.
 const ROWS_PER_INSERT: usize = 1000;
+
+/// Parameters of a row.
+const PER_ROW: usize = 14;
 
 /// States an operation is in before it has ended.
 const OPEN: &str = "('queued', 'sent', 'running')";
@@ -26,30 +29,37 @@ const OPEN: &str = "('queued', 'sent', 'running')";
 /// Adds operations, most of them queued, some of them sent at once.
 pub async fn insert_operations(tx: &mut Tx, rows: &[OperationRow]) -> Result<(), DbError> {
     for piece in rows.chunks(ROWS_PER_INSERT) {
-        let mut query = QueryBuilder::new(
+        let mut sql = String::from(
             "insert into operations (id, job_id, ordinal, machine_id, machine, state, boot_id,
                 journal_id, created_us, sent_us, finished_us, updated_us, reason_code, reason,
-                leftovers_killed, durable_all, durable_stdout, durable_stderr) ",
+                leftovers_killed, durable_all, durable_stdout, durable_stderr) values ",
         );
-        query.push_values(piece, |mut values, row| {
-            values
-                .push_bind(row.id.to_string())
-                .push_bind(row.job_id.to_string())
-                .push_bind(row.ordinal)
-                .push_bind(row.machine_id.to_string())
-                .push_bind(row.machine.clone())
-                .push_bind(row.state.as_str())
-                .push_bind(row.boot_id.clone())
-                .push_bind(row.journal_id.map(|id| id.to_string()))
-                .push_bind(row.created_us)
-                .push_bind(row.sent_us)
-                .push_bind(row.finished_us)
-                .push_bind(row.updated_us)
-                .push_bind(row.reason.as_ref().map(|reason| reason.code.clone()))
-                .push_bind(row.reason.as_ref().map(|reason| reason.message.clone()))
-                .push("0, 0, 0, 0");
-        });
-        query.build().execute(&mut **tx).await?;
+        for row in 0..piece.len() {
+            sql.push_str(if row == 0 { "(" } else { ", (" });
+            for parameter in 1..=PER_ROW {
+                sql.push_str(&format!("${}, ", row * PER_ROW + parameter));
+            }
+            sql.push_str("0, 0, 0, 0)");
+        }
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for row in piece {
+            query = query
+                .bind(row.id.to_string())
+                .bind(row.job_id.to_string())
+                .bind(row.ordinal)
+                .bind(row.machine_id.to_string())
+                .bind(&*row.machine)
+                .bind(row.state.as_str())
+                .bind(row.boot_id.as_deref())
+                .bind(row.journal_id.map(|id| id.to_string()))
+                .bind(row.created_us)
+                .bind(row.sent_us)
+                .bind(row.finished_us)
+                .bind(row.updated_us)
+                .bind(row.reason.as_ref().map(|reason| &*reason.code))
+                .bind(row.reason.as_ref().map(|reason| &*reason.message));
+        }
+        query.execute(&mut **tx).await?;
     }
     Ok(())
 }

@@ -127,9 +127,10 @@ async fn login(
     let stored = row.as_ref().and_then(|row| row.password.clone());
     let fits = state.users.verify_password(Password::given(request.password), stored).await?;
     let mut tx = state.db.begin().await?;
+    let known = row.as_ref().map(|row| row.user.name.clone());
     let Some(row) = row.filter(|_| fits) else {
-        // What is no name may be a password typed into the wrong field.
-        let target = if selector::is_name(&request.name) { &*request.name } else { "?" };
+        // A name nobody has may be a password typed into the wrong field.
+        let target = known.as_deref().unwrap_or("?");
         audit::record(&mut tx, &failure("auth.login_failed", &format!("user:{target}"))).await?;
         tx.commit().await?;
         return Err(ApiError::unauthenticated("name or password is wrong"));

@@ -2,7 +2,7 @@
 
 mod auth_routes;
 mod code;
-mod keys;
+mod key_routes;
 mod password;
 mod principal;
 mod routes;
@@ -27,7 +27,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::AppState;
 use crate::clock::Clock;
 use crate::db::{Db, DbError};
-use crate::http::ApiError;
+use crate::problem::ApiError;
 use crate::tasks::Tasks;
 
 pub use password::Password;
@@ -185,7 +185,7 @@ impl Users {
 
 /// Routes of this feature.
 pub fn routes() -> OpenApiRouter<AppState> {
-    auth_routes::routes().merge(keys::routes()).merge(routes::routes())
+    auth_routes::routes().merge(key_routes::routes()).merge(routes::routes())
 }
 
 /// What is stored of a secret. It is 32 random bytes, so one round of SHA-256 is enough.

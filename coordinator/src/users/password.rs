@@ -10,7 +10,7 @@ use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Users;
-use crate::http::ApiError;
+use crate::problem::ApiError;
 
 /// Characters, at least.
 const MIN_LENGTH: usize = 10;

@@ -1,12 +1,10 @@
 //! Who is asking.
 
-use axum::extract::FromRequestParts;
-use http::request::Parts;
 use reeve_protocol::{ApiKeyId, UserId};
 use reeve_sdk::api::Role;
 
 use super::Scope;
-use crate::http::ApiError;
+use crate::problem::ApiError;
 
 /// Who is asking, as far as anything that decides needs to know. Put into each request by the
 /// access middleware; take it as an argument of the handler.
@@ -62,16 +60,5 @@ impl Principal {
             self.name,
             self.role.as_str()
         )))
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Principal {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        // Absent only on public routes, whose handlers must not ask.
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-            ApiError::unauthenticated("log in first: send 'Authorization: Bearer <token>'")
-        })
     }
 }

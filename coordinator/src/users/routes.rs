@@ -11,12 +11,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth_routes::{invalid_name, name_taken};
-use super::keys::PageQuery;
+use super::key_routes::PageQuery;
 use super::{Principal, code, store};
 use crate::AppState;
 use crate::audit::{self, Entry};
 use crate::db::{OnConstraint, Tx};
-use crate::http::{ApiError, Json, Path, Query, nearest_names};
+use crate::http::{ApiError, Json, Path, Query};
+use crate::nearest::nearest_names;
 use crate::selector::{self, Selector};
 
 /// How long the code of a new person works.

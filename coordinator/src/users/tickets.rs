@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::{Principal, hash_secret};
-use crate::http::ApiError;
+use crate::problem::ApiError;
 
 /// How long one is good for.
 const LIFE: Duration = Duration::from_secs(30);

@@ -170,7 +170,8 @@ impl Plan {
         for (planned, operation) in self.operations.iter().zip(ids) {
             push(state(&planned.operation(*operation, id, true)));
         }
-        push(about_job(FrameKind::Job, &json(&self.job(id, request, ids, true))));
+        // An old picture of the job after the news of its end must not undo them.
+        push(about_job(FrameKind::Job, &json(&self.job(id, request, ids, false))));
         push(about_job(FrameKind::End, b""));
         parts
     }

@@ -88,12 +88,6 @@ impl Reader {
         }
     }
 
-    /// How far it has read, in the merged order.
-    #[must_use]
-    pub fn reached(&self) -> u64 {
-        self.reached.all
-    }
-
     /// The next parts, about `budget` bytes of them; none when nothing more is durable up to
     /// `durable`.
     ///

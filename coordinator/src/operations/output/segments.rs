@@ -126,12 +126,6 @@ impl Segments {
 }
 
 impl Open {
-    /// Its number.
-    #[must_use]
-    pub fn number(&self) -> i64 {
-        self.number
-    }
-
     /// Makes everything appended durable.
     ///
     /// # Errors
