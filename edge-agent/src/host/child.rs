@@ -64,6 +64,32 @@ pub struct LaunchError {
     pub error: io::Error,
 }
 
+/// What a failed execve(2) means to whoever asked for the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no such file, or not the interpreter that it names.
+    NotFound,
+    /// It may not be executed.
+    Forbidden,
+    /// It is nothing that the kernel can execute.
+    NoProgram,
+    /// Something else.
+    Other,
+}
+
+impl LaunchError {
+    /// What it means.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self.error.raw_os_error() {
+            Some(libc::ENOENT) => Reason::NotFound,
+            Some(libc::EACCES) => Reason::Forbidden,
+            Some(libc::ENOEXEC) => Reason::NoProgram,
+            _ => Reason::Other,
+        }
+    }
+}
+
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }

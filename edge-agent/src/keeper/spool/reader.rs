@@ -1,15 +1,17 @@
 //! The agent's half: read in order from any offset that is still needed.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 use reeve_protocol::{Gap, Stream, Totals};
-use rustix::fs::{Mode, OFlags};
 
 use super::{
     HEADER_BYTES, RECORD_BYTES, advance, decode_header, decode_record, fresh_name, list_segments,
     taken_name,
 };
+use crate::host::files;
 
 /// What comes next in the merged order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub enum Piece {
 
 #[derive(Debug)]
 struct Open {
-    file: OwnedFd,
+    file: File,
     /// Where to read next in the file.
     position: u64,
     /// The record being read: its stream and the bytes of it not yet read.
@@ -170,16 +172,17 @@ impl SpoolReader {
     /// Opens a segment so that it cannot be dropped any more.
     fn take(&self, from: u64) -> io::Result<(Open, Totals)> {
         let taken = taken_name(from);
-        match rustix::fs::renameat(&self.folder, fresh_name(from), &self.folder, &taken) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
+        match files::rename(&self.folder, &fresh_name(from), &taken) {
+            Ok(()) => {}
+            // Taken before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, &taken, flags, Mode::empty())?;
+        let file = files::open(&self.folder, &taken)?;
         let mut header = [0; 32];
         let mut done = 0;
         while done < header.len() {
-            match rustix::io::pread(&file, &mut header[done..], done as u64)? {
+            match file.read_at(&mut header[done..], done as u64)? {
                 0 => return Err(damaged("a segment without a header")),
                 count => done += count,
             }
@@ -202,14 +205,14 @@ impl SpoolReader {
         let mut head = [0; RECORD_BYTES as usize];
         let mut done = 0;
         while done < head.len() {
-            match rustix::io::pread(&open.file, &mut head[done..], open.position + done as u64)? {
+            match open.file.read_at(&mut head[done..], open.position + done as u64)? {
                 0 => return Ok(None),
                 count => done += count,
             }
         }
         let Some((stream, length)) = decode_record(head) else { return Ok(None) };
         let end = open.position + RECORD_BYTES + u64::from(length);
-        let size = u64::try_from(rustix::fs::fstat(&open.file)?.st_size).unwrap_or(0);
+        let size = open.file.metadata()?.len();
         if size < end {
             // Torn: the keeper died, or the disk filled up, while it wrote this.
             return Ok(None);
@@ -223,7 +226,7 @@ impl SpoolReader {
         let Some(open) = &self.open else { return Err(damaged("no segment")) };
         let mut done = 0;
         while done < bytes.len() {
-            match rustix::io::pread(&open.file, &mut bytes[done..], open.position + done as u64)? {
+            match open.file.read_at(&mut bytes[done..], open.position + done as u64)? {
                 0 => return Err(damaged("a segment that became shorter")),
                 count => done += count,
             }
