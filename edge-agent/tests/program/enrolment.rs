@@ -1,17 +1,23 @@
 //! Tokens and pins.
 
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use reeve_link::WebSocket;
 use reeve_protocol::enrol::{Register, Registered};
+use reeve_protocol::ops::{Command, ExecuteCommand};
 use reeve_protocol::token::Pin;
 use reeve_protocol::{
-    Challenge, CoordinatorId, Envelope, Hello, Kind, OperationId, OperationResult, Outcome, Proof,
-    Request, Welcome, proof_message,
+    Acknowledge, CoordinatorId, Envelope, Goodbye, OperationId, OperationResult, Outcome,
+    Output as ProtocolOutput, Reject, RejectCode, Report, ReportedState, proof_message,
 };
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::server::{Server, program, stderr};
+use crate::server::{PATIENCE, Server, program, stderr};
+
+fn shell(line: &str) -> ExecuteCommand {
+    ExecuteCommand::new(Command::Shell(line.to_owned()))
+}
 
 async fn enrol(server: &Server, state: &std::path::Path) -> (Register, CoordinatorId) {
     let token = server.token(server.pin);
@@ -132,61 +138,18 @@ async fn enrolled_agent_proves_itself_over_its_channel_and_runs_a_command() {
     let state = folder.path().join("state");
     let (register, coordinator) = enrol(&server, &state).await;
     let mut agent = program(&state).arg("run").spawn().expect("it starts");
-    let stream = server.accept().await.expect("TLS");
-    let exporter = stream
-        .get_ref()
-        .1
-        .export_keying_material([0_u8; 32], b"EXPORTER-Channel-Binding", None)
-        .expect("an exporter");
-    #[allow(clippy::result_large_err, reason = "the library's callback")]
-    let socket = tokio_tungstenite::accept_hdr_async(
-        stream,
-        |request: &tokio_tungstenite::tungstenite::handshake::server::Request,
-         mut response: tokio_tungstenite::tungstenite::handshake::server::Response| {
-            assert_eq!(request.uri().path(), "/ws/client");
-            let protocol = request.headers()["sec-websocket-protocol"].clone();
-            assert_eq!(protocol, reeve_protocol::SUBPROTOCOL);
-            response.headers_mut().insert("sec-websocket-protocol", protocol);
-            Ok(response)
-        },
-    )
-    .await
-    .expect("a WebSocket");
-    let (sender, mut receiver, driver) = reeve_link::open(WebSocket(socket), Default::default());
-    let tasks = reeve_agent::tasks::Tasks::new();
-    tasks.spawn("link", driver.run());
-    let hello: Hello = receiver.next().await.expect("hello").open().expect("hello");
+    let (mut link, hello) = server.accept_agent().await;
     let nonce = vec![1; 32];
-    let challenge = Challenge { version: 1, coordinator, nonce: nonce.clone() };
-    sender.control(&Envelope::of(&challenge).expect("encodes")).expect("open");
-    let proof: Proof = receiver.next().await.expect("proof").open().expect("proof");
+    let proof = link.welcome(coordinator, nonce.clone()).await;
     let key: Vec<u8> = (0..32)
         .map(|at| u8::from_str_radix(&register.public_key[at * 2..at * 2 + 2], 16).expect("hex"))
         .collect();
     let key = VerifyingKey::from_bytes(&key.try_into().expect("32 bytes")).expect("a key");
-    let message = proof_message(coordinator, hello.machine, &nonce, Some(&exporter));
+    let message = proof_message(coordinator, hello.machine, &nonce, Some(&link.exporter));
     let signature = Signature::from_slice(&proof.signature).expect("64 bytes");
     key.verify_strict(&message, &signature).expect("bound to this very channel");
-    let welcome = Welcome { epoch: 1, heartbeat_ms: 60_000, coordinator_time_us: 0 };
-    sender.control(&Envelope::of(&welcome).expect("encodes")).expect("open");
-    let id = OperationId::new();
-    let command = reeve_protocol::ops::ExecuteCommand::new(reeve_protocol::ops::Command::Shell(
-        "exit 23".to_owned(),
-    ));
-    let request = Request {
-        boot_id: hello.boot_id,
-        journal: hello.journal,
-        expires_in_ms: None,
-        body: reeve_protocol::encode(&command).expect("encodes"),
-    };
-    let envelope = Envelope::request(id, "execute_command", &request).expect("encodes");
-    sender.control(&envelope).expect("open");
-    let result: OperationResult = loop {
-        let envelope = receiver.next().await.expect("open");
-        if envelope.kind == Kind::Result {
-            break envelope.open().expect("a result");
-        }
-    };
+    link.request(&hello, OperationId::new(), &shell("exit 23"));
+    let result: OperationResult = link.hear().await;
     assert_eq!(result.outcome, Outcome::Exited { code: 23 });
     // The status file follows within a moment.
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -206,10 +169,75 @@ async fn enrolled_agent_proves_itself_over_its_channel_and_runs_a_command() {
     assert!(stderr(&second).contains(&pid.to_string()), "{}", stderr(&second));
     let raw = rustix::process::Pid::from_raw(i32::try_from(pid).expect("small")).expect("a pid");
     rustix::process::kill_process(raw, rustix::process::Signal::TERM).expect("it runs");
+    let _: Goodbye = link.hear().await;
+    assert!(agent.wait().await.expect("waited for").success());
+}
+
+#[tokio::test]
+async fn refused_machine_says_so_and_stays_away_for_minutes() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    enrol(&server, &state).await;
+    let mut agent = program(&state).arg("run").stderr(Stdio::piped()).spawn().expect("it starts");
+    let (link, _) = server.accept_agent().await;
+    let message = "this machine was revoked by ada".to_owned();
+    link.say(&Reject { code: RejectCode::Revoked, message, retry_after_ms: 0 });
+    let mut lines = BufReader::new(agent.stderr.take().expect("a pipe")).lines();
+    let line = loop {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line");
+        let line = line.expect("readable").expect("the agent goes on");
+        if line.contains("not connected") {
+            break line;
+        }
+    };
+    assert!(line.contains("(revoked): this machine was revoked by ada"), "{line}");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON, as nobody reads it");
+    let pause = line["retry_in"].as_str().expect("when it tries again").trim_end_matches('s');
+    assert!(pause.parse::<f64>().expect("seconds") >= 300.0, "{pause}");
+    let until = std::time::Instant::now() + PATIENCE;
     loop {
-        if receiver.next().await.expect("a goodbye first").kind == Kind::Goodbye {
+        let output = program(&state).arg("status").output().await.expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.contains("(revoked): this machine was revoked by ada") {
             break;
         }
+        assert!(std::time::Instant::now() < until, "{text}");
     }
-    assert!(agent.wait().await.expect("waited for").success());
+    assert!(agent.try_wait().expect("asked").is_none(), "it gave up");
+}
+
+#[tokio::test]
+async fn command_outlives_the_killed_agent_and_the_next_one_brings_its_end() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let (_, coordinator) = enrol(&server, &state).await;
+    let mut agent = program(&state).arg("run").spawn().expect("it starts");
+    let (mut link, hello) = server.accept_agent().await;
+    link.welcome(coordinator, vec![1; 32]).await;
+    let id = OperationId::new();
+    let gate = folder.path().join("gate");
+    let line = format!("echo before; cat {}; echo after; exit 29", gate.display());
+    let made = std::process::Command::new("mkfifo").arg(&gate).status().expect("mkfifo");
+    assert!(made.success());
+    link.request(&hello, id, &shell(&line));
+    let output: ProtocolOutput = link.hear().await;
+    assert_eq!(output.bytes, b"before\n");
+    agent.start_kill().expect("SIGKILL");
+    agent.wait().await.expect("gone");
+    link.cut().await;
+    let _agent = program(&state).arg("run").spawn().expect("it starts again");
+    let (mut link, _) = server.accept_agent().await;
+    link.welcome(coordinator, vec![2; 32]).await;
+    let report: Report = link.hear().await;
+    assert_eq!((report.operations[0].id, report.operations[0].state), (id, ReportedState::Running));
+    let acknowledge = Acknowledge { durable: 7, result: false };
+    link.sender.control(&Envelope::about(id, &acknowledge).expect("encodes")).expect("open");
+    // Opens the gate: the reader gets an end of file at once.
+    drop(std::fs::OpenOptions::new().write(true).open(&gate).expect("the command waits"));
+    let output: ProtocolOutput = link.hear().await;
+    assert_eq!((output.all, output.bytes.as_slice()), (7, &b"after\n"[..]));
+    let result: OperationResult = link.hear().await;
+    assert_eq!(result.outcome, Outcome::Exited { code: 29 });
 }

@@ -6,13 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reeve_link::{Receiver, Sender, WebSocket};
+use reeve_protocol::ops::{ExecuteCommand, Operation};
 use reeve_protocol::token::{Pin, Token};
+use reeve_protocol::{
+    Body, Challenge, CoordinatorId, Envelope, Hello, OperationId, Proof, Request, Welcome,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::tungstenite;
+
+/// Longer than anything here takes, shorter than a person's patience.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub struct Server {
     pub listener: TcpListener,
@@ -98,6 +107,90 @@ impl Server {
         );
         stream.write_all(text.as_bytes()).await.expect("written");
         stream.shutdown().await.expect("closed");
+    }
+}
+
+/// The coordinator's end of an agent's link.
+pub struct Link {
+    pub sender: Sender,
+    pub receiver: Receiver<WebSocket<TlsStream<TcpStream>>>,
+    /// What both ends know of their TLS channel.
+    pub exporter: [u8; 32],
+    tasks: reeve_agent::tasks::Tasks,
+}
+
+impl Server {
+    /// The next agent, up to and with its `hello`.
+    pub async fn accept_agent(&self) -> (Link, Hello) {
+        let stream = self.accept().await.expect("TLS");
+        let exporter = stream
+            .get_ref()
+            .1
+            .export_keying_material([0_u8; 32], b"EXPORTER-Channel-Binding", None)
+            .expect("an exporter");
+        #[allow(clippy::result_large_err, reason = "the library's callback")]
+        let socket = tokio_tungstenite::accept_hdr_async(
+            stream,
+            |request: &tungstenite::handshake::server::Request,
+             mut response: tungstenite::handshake::server::Response| {
+                assert_eq!(request.uri().path(), "/ws/client");
+                let protocol = request.headers()["sec-websocket-protocol"].clone();
+                assert_eq!(protocol, reeve_protocol::SUBPROTOCOL);
+                response.headers_mut().insert("sec-websocket-protocol", protocol);
+                Ok(response)
+            },
+        )
+        .await
+        .expect("a WebSocket");
+        let (sender, mut receiver, driver) =
+            reeve_link::open(WebSocket(socket), Default::default());
+        let tasks = reeve_agent::tasks::Tasks::new();
+        tasks.spawn("link", driver.run());
+        let hello: Hello = receiver.next().await.expect("hello").open().expect("hello");
+        (Link { sender, receiver, exporter, tasks }, hello)
+    }
+}
+
+impl Link {
+    pub fn say<B: Body>(&self, body: &B) {
+        self.sender.control(&Envelope::of(body).expect("encodes")).expect("open");
+    }
+
+    /// Opens the session; the proof that was given.
+    pub async fn welcome(&mut self, coordinator: CoordinatorId, nonce: Vec<u8>) -> Proof {
+        self.say(&Challenge { version: 1, coordinator, nonce });
+        let proof = self.receiver.next().await.expect("proof").open().expect("proof");
+        self.say(&Welcome { epoch: 1, heartbeat_ms: 15_000, coordinator_time_us: 0 });
+        proof
+    }
+
+    /// Asks for a command.
+    pub fn request(&self, hello: &Hello, id: OperationId, command: &ExecuteCommand) {
+        let request = Request {
+            boot_id: hello.boot_id.clone(),
+            journal: hello.journal,
+            expires_in_ms: None,
+            body: reeve_protocol::encode(command).expect("encodes"),
+        };
+        let envelope = Envelope::request(id, ExecuteCommand::NAME, &request).expect("encodes");
+        self.sender.control(&envelope).expect("open");
+    }
+
+    /// The next message of a kind.
+    pub async fn hear<B: Body>(&mut self) -> B {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.receiver.next()).await;
+            let envelope = next.expect("the agent was silent").expect("the link is open");
+            if envelope.kind == B::KIND {
+                return envelope.open().expect("of this kind");
+            }
+        }
+    }
+
+    /// Hangs up without a word.
+    pub async fn cut(self) {
+        self.sender.abort();
+        assert!(self.tasks.close_and_wait(PATIENCE).await);
     }
 }
 
