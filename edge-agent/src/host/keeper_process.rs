@@ -1,14 +1,12 @@
 //! Starting a keeper.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
-
-/// A keeper as its agent's child, while this agent started it.
-pub type KeeperChild = tokio::process::Child;
 
 /// Starts a keeper for the operation in `folder`: the same program, so an upgrade in between does
 /// not matter. Plainly (posix_spawn(3)), because a set-up here would copy the agent's whole address
@@ -19,8 +17,8 @@ pub type KeeperChild = tokio::process::Child;
 pub fn spawn(
     program: &Path,
     folder: &Path,
-    lock: OwnedFd,
-) -> io::Result<(KeeperChild, UnixStream)> {
+    lock: File,
+) -> io::Result<(tokio::process::Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     #[allow(clippy::disallowed_methods, reason = "this is the place where keepers are made")]
     let mut command = std::process::Command::new(program);

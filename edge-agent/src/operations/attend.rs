@@ -25,7 +25,7 @@ pub fn attend(
     operations: &Operations,
     operation: &Arc<Operation>,
     commands: mpsc::Receiver<ToKeeper>,
-    started: Option<(host::keeper_process::KeeperChild, StdStream)>,
+    started: Option<(tokio::process::Child, StdStream)>,
 ) {
     let tasks = operations.inner.tasks.clone();
     let attendant =
