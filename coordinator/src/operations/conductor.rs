@@ -121,7 +121,14 @@ impl Conductor {
         for (id, rows) in jobs {
             let Some(job) = store::load_job(&mut conn, id).await? else { continue };
             let counts = store::counts(&mut conn, &[id]).await?.remove(&id).unwrap_or_default();
-            self.book.restore(&job, rows, &counts, now_us)?;
+            match self.book.restore(&job, rows, &counts, now_us)? {
+                Verdict::GoOn => self.release_restored(id),
+                Verdict::StartNoMore => self.stop_rollout(id),
+                Verdict::CancelAll => {
+                    self.stop_rollout(id);
+                    self.cancel_running(id, "another machine did not succeed");
+                }
+            }
         }
         Ok(())
     }
