@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use reeve_protocol::{JobId, OperationId, Stream};
+use reeve_protocol::{Gap, JobId, OperationId};
 use reeve_sdk::api::follow::{FrameKind, HEADER_BYTES, Header};
 use reeve_sdk::api::{EnrolmentTokenCreated, Job, JobState, Operation, OperationState, Page, Role};
 use reqwest::{Method, Response, StatusCode};
@@ -280,20 +280,19 @@ impl Viewer {
 /// The bytes of output frames, whatever their stream, each at its offset.
 pub fn output_of(frames: &[(Header, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut next = None;
+    let mut next = BTreeMap::new();
     for (header, payload) in frames {
-        match header.kind {
-            FrameKind::Output(Stream::Stdout | Stream::Stderr) => {
-                assert!(next.is_none_or(|next| next == header.all), "a hole before {header:?}");
+        let reached = match header.kind {
+            FrameKind::Output(_) => {
+                let hole = next.get(&header.operation).is_some_and(|next| *next != header.all);
+                assert!(!hole, "a hole before {header:?}");
                 bytes.extend_from_slice(payload);
-                next = Some(header.all + payload.len() as u64);
+                header.all + payload.len() as u64
             }
-            FrameKind::Gap => {
-                let gap: reeve_protocol::Gap = serde_json::from_slice(payload).expect("a gap");
-                next = Some(gap.to);
-            }
-            _ => {}
-        }
+            FrameKind::Gap => serde_json::from_slice::<Gap>(payload).expect("a gap").to,
+            _ => continue,
+        };
+        next.insert(header.operation, reached);
     }
     bytes
 }
