@@ -23,6 +23,7 @@ use crate::Clock;
 use crate::db::Db;
 use crate::events::{Hub, Mailbox};
 use crate::fleet::Session;
+use crate::operations::store as rows;
 use live::Live;
 
 /// Bytes taken from agents before they are written: what one sync is spent on.
@@ -119,6 +120,8 @@ pub struct Writer {
     pub(in crate::operations) live: HashMap<OperationId, Live>,
     /// Operations with something to make durable.
     pub(in crate::operations) dirty: Vec<OperationId>,
+    /// Results that nobody expects.
+    strays: Vec<(Arc<Session>, OperationId)>,
     /// Credit windows of all operations together, bytes.
     pub(in crate::operations) credit: u64,
 }
@@ -157,6 +160,7 @@ impl Writer {
             open: None,
             live: HashMap::new(),
             dirty: Vec::new(),
+            strays: Vec::new(),
             credit: 0,
         })
     }
@@ -201,6 +205,7 @@ impl Writer {
                 }
             }
             self.flush(&stop).await;
+            self.answer_strays().await;
         }
     }
 
@@ -234,7 +239,9 @@ impl Writer {
     fn take_frame(&mut self, (session, envelope): (Arc<Session>, Envelope)) {
         let Some(operation) = envelope.id else { return };
         let Some(live) = self.live.get_mut(&operation) else {
-            self.answer_stray(&session, operation, &envelope.kind);
+            if envelope.kind == Kind::Result {
+                self.strays.push((session, operation));
+            }
             return;
         };
         // The old session's last words, after the machine has reconnected: it will say them again.
@@ -269,11 +276,22 @@ impl Writer {
         }
     }
 
-    /// Something about an operation that has ended here already, such as a result whose
-    /// acknowledgement was lost: the agent may forget it.
-    fn answer_stray(&self, session: &Session, operation: OperationId, kind: &Kind) {
-        if *kind == Kind::Result {
-            session.tell(Some(operation), &Acknowledge { durable: u64::MAX, result: true });
+    /// Results of operations that are not expected. One that has ended here already, such as one
+    /// whose acknowledgement was lost, its agent may forget. One that is open comes again after the
+    /// report: it must not be acknowledged before it is recorded.
+    async fn answer_strays(&mut self) {
+        for (session, operation) in std::mem::take(&mut self.strays) {
+            let row = match self.db.reader().await {
+                Ok(mut conn) => rows::load(&mut conn, operation).await,
+                Err(error) => Err(error),
+            };
+            match row {
+                Ok(Some(row)) if row.state.is_terminal() && row.machine_id == session.machine => {
+                    session.tell(Some(operation), &Acknowledge { durable: u64::MAX, result: true });
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "an operation could not be looked up"),
+            }
         }
     }
 }
