@@ -186,6 +186,7 @@ impl Conductor {
             durable: operation.durable,
             limit: job.output_limit,
             resumed: false,
+            accepted: None,
         })));
         if job.work.stdin {
             self.stdins.open(id, session, 0);

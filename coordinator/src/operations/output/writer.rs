@@ -51,6 +51,8 @@ pub struct Opening {
     pub limit: u64,
     /// The agent holds output from before this session and waits to hear from where to send.
     pub resumed: bool,
+    /// The agent says that it has started it, and that is not recorded.
+    pub accepted: Option<Accepted>,
 }
 
 /// What the writer is told.
