@@ -103,7 +103,7 @@ async fn describe(
         // Whose machine it is, is not said with it; whoever may see less looks at the job instead.
         Change::Output { job, operation, durable } => principal.scope.is_all().then(|| {
             serde_json::json!({
-                "event": "output", "job_id": job, "operation_id": operation, "all": durable,
+                "event": "output", "job_id": job, "operation_id": operation, "all": durable.all,
             })
         }),
         Change::Job(job) => {

@@ -153,8 +153,9 @@ impl Follower {
         match change {
             Ok(Change::Output { operation, durable, .. }) => {
                 if let Some(view) = self.open.get_mut(&operation) {
-                    // The parts are only known from the database; the sum says how far to read.
-                    view.durable.all = view.durable.all.max(durable);
+                    if durable.all > view.durable.all {
+                        view.durable = durable;
+                    }
                     self.queue(operation);
                 }
             }
