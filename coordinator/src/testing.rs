@@ -67,6 +67,17 @@ impl TestCoordinator {
         Self { running, folder, client }
     }
 
+    /// Ends it and starts it again on the same data, on another port.
+    pub async fn restart(self) -> Self {
+        let Self { running, folder, client: _ } = self;
+        let (config, clock) = ((*running.state.config).clone(), running.state.clock.clone());
+        running.shutdown().await;
+        let listener = TcpListener::bind(config.listen).await.expect("a port");
+        let running = start_at(config, listener, clock).await.expect("a coordinator");
+        let client = client(running.state.ca.pem().as_deref());
+        Self { running, folder, client }
+    }
+
     /// Where it listens, `https://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         self.running.state.url.as_str().trim_end_matches('/').to_owned()

@@ -7,7 +7,7 @@ mod routes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reeve_protocol::{JobId, OperationId};
+use reeve_protocol::{JobId, OperationId, Totals};
 use reeve_sdk::api::Operation;
 use tokio::sync::broadcast;
 
@@ -22,14 +22,14 @@ const BACKLOG: usize = 1024;
 pub enum Change {
     /// An operation's state is another; this is how it is now.
     Operation(Arc<Operation>),
-    /// More of an operation's output is durable, up to this merged offset.
+    /// More of an operation's output is durable.
     Output {
         /// Of which job.
         job: JobId,
         /// Of which operation.
         operation: OperationId,
-        /// Exclusive.
-        durable: u64,
+        /// Up to here, exclusive.
+        durable: Totals,
     },
     /// Many operations of a job changed at once; look at the database.
     Job(JobId),

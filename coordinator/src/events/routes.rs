@@ -56,7 +56,7 @@ async fn serve(state: AppState, principal: Principal, mut socket: WebSocket) {
     loop {
         let text = tokio::select! {
             change = changes.recv() => match change {
-                Ok(change) => describe(&state, &principal, &change),
+                Ok(change) => describe(&state, &principal, &change).await,
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     Some(serde_json::json!({ "event": "resync" }))
                 }
@@ -81,7 +81,11 @@ async fn serve(state: AppState, principal: Principal, mut socket: WebSocket) {
 }
 
 /// A change as a message, if its machine exists for the viewer.
-fn describe(state: &AppState, principal: &Principal, change: &Change) -> Option<serde_json::Value> {
+async fn describe(
+    state: &AppState,
+    principal: &Principal,
+    change: &Change,
+) -> Option<serde_json::Value> {
     let visible = |machine: MachineId| match state.machines.registry().find(machine) {
         Some(known) => principal.scope.matches(known.id, &known.name, &known.labels),
         None => principal.scope.is_all(),
@@ -99,9 +103,13 @@ fn describe(state: &AppState, principal: &Principal, change: &Change) -> Option<
         // Whose machine it is, is not said with it; whoever may see less looks at the job instead.
         Change::Output { job, operation, durable } => principal.scope.is_all().then(|| {
             serde_json::json!({
-                "event": "output", "job_id": job, "operation_id": operation, "all": durable,
+                "event": "output", "job_id": job, "operation_id": operation, "all": durable.all,
             })
         }),
-        Change::Job(job) => Some(serde_json::json!({ "event": "job_update", "job_id": job })),
+        Change::Job(job) => {
+            let visible = principal.scope.is_all()
+                || state.operations.find_job(principal, *job).await.is_ok();
+            visible.then(|| serde_json::json!({ "event": "job_update", "job_id": job }))
+        }
     }
 }

@@ -291,11 +291,9 @@ pub fn parse_selector(text: &str) -> Result<Selector, ApiError> {
 }
 
 fn not_found(name: &str, nearest: Vec<String>) -> ApiError {
-    let hint = match nearest.first() {
-        Some(near) => format!("did you mean '{near}'?"),
-        None => "'reeve machines list' shows them all".to_owned(),
-    };
-    let detail = format!("there is no machine '{name}'; {hint}");
+    // Whoever shows the problem shows its nearest names.
+    let hint = if nearest.is_empty() { "; 'reeve machines list' shows them all" } else { "" };
+    let detail = format!("there is no machine '{name}'{hint}");
     ApiError::new(StatusCode::NOT_FOUND, "machine_not_found", detail).nearest(nearest)
 }
 

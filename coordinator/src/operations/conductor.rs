@@ -123,8 +123,14 @@ impl Conductor {
         for (id, rows) in jobs {
             let Some(job) = store::load_job(&mut conn, id).await? else { continue };
             let counts = store::counts(&mut conn, &[id]).await?.remove(&id).unwrap_or_default();
-            self.book.restore(&job, rows, &counts, now_us)?;
-            self.release(id, true);
+            match self.book.restore(&job, rows, &counts, now_us)? {
+                Verdict::GoOn => self.release_restored(id),
+                Verdict::StartNoMore => self.stop_rollout(id),
+                Verdict::CancelAll => {
+                    self.stop_rollout(id);
+                    self.cancel_running(id, "another machine did not succeed");
+                }
+            }
         }
         Ok(())
     }
@@ -153,7 +159,7 @@ impl Conductor {
                 },
                 _ = tick.tick() => self.take_tick(),
             }
-            self.take_closings().await;
+            self.take_closings();
             for _ in 0..MAX_TOGETHER {
                 match requests.try_recv() {
                     Ok(request) => self.take_request(request),
@@ -174,17 +180,12 @@ impl Conductor {
         }
     }
 
-    async fn take_closings(&mut self) {
+    fn take_closings(&mut self) {
         for closing in self.closings.take() {
             match closing {
                 Closing::Started(id) => {
                     if let Some(operation) = self.book.operations.get_mut(&id) {
                         operation.phase = state::Phase::Running;
-                    }
-                }
-                Closing::Stray { session, operation } => {
-                    if !self.book.operations.contains_key(&operation) {
-                        self.answer_unknown(&session, operation).await;
                     }
                 }
                 Closing::Ended { operation, state } => {
@@ -230,7 +231,7 @@ impl Conductor {
         if self.book.jobs.get(&operation.job).is_some_and(|job| job.open == 0) {
             self.book.jobs.remove(&operation.job);
         } else {
-            self.release(operation.job, false);
+            self.release(operation.job);
         }
     }
 

@@ -32,7 +32,7 @@ const PAGE: i64 = 500;
 /// One viewer of one job.
 pub struct Follower {
     operations: Operations,
-    /// Operations on machines that do not exist for them are not shown.
+    /// Whose machines are shown.
     principal: Principal,
     job: JobId,
     changes: broadcast::Receiver<Change>,
@@ -153,8 +153,9 @@ impl Follower {
         match change {
             Ok(Change::Output { operation, durable, .. }) => {
                 if let Some(view) = self.open.get_mut(&operation) {
-                    // The parts are only known from the database; the sum says how far to read.
-                    view.durable.all = view.durable.all.max(durable);
+                    if durable.all > view.durable.all {
+                        view.durable = durable;
+                    }
                     self.queue(operation);
                 }
             }

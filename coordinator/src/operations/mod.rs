@@ -14,6 +14,10 @@ mod stdin;
 mod store;
 mod submit;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -71,10 +71,11 @@ impl Progress {
     }
 
     /// A rollout that a former run of the coordinator began: these are under way, that many have
-    /// not succeeded.
-    pub fn resume(&mut self, open: usize, failures: u32) {
+    /// not succeeded. What that means may not have been recorded then.
+    pub fn resume(&mut self, open: usize, failures: u32) -> Verdict {
         self.open = open;
         self.failures = failures;
+        self.judge()
     }
 
     /// Operations that may start now.
@@ -101,6 +102,10 @@ impl Progress {
         if !succeeded {
             self.failures += 1;
         }
+        self.judge()
+    }
+
+    fn judge(&mut self) -> Verdict {
         if self.stopped || self.failures == 0 {
             return Verdict::GoOn;
         }

@@ -74,7 +74,7 @@ impl Conductor {
         };
         let work = Arc::clone(&admission.work);
         self.book.add(&admission.job, &admission.operations, work, progress);
-        self.release(admission.job.id, false);
+        self.release(admission.job.id);
         self.book.admissions.push(Pending { admission, reply });
     }
 
@@ -125,7 +125,8 @@ impl Conductor {
             outcome.admitted.push(admitted);
         }
         for cancel in &batch.cancels {
-            let found = self.record_cancel(&mut tx, cancel, now_us, &mut outcome).await?;
+            let found =
+                self.record_cancel(&mut tx, cancel, &mut picked, now_us, &mut outcome).await?;
             outcome.cancel_found.push(found);
         }
         for (id, session) in picked {
@@ -154,6 +155,7 @@ impl Conductor {
         &self,
         tx: &mut Tx,
         cancel: &Cancel,
+        picked: &mut HashMap<OperationId, &Arc<Session>>,
         now_us: i64,
         outcome: &mut Outcome,
     ) -> Result<bool, DbError> {
@@ -177,7 +179,12 @@ impl Conductor {
         for id in ids {
             let Some(operation) = self.book.operations.get(&id) else { continue };
             found = true;
-            if matches!(operation.phase, Phase::Pending | Phase::Waiting) {
+            // Its turn has come in this very batch: it was not sent yet, and now it is not.
+            let unsent = picked.remove(&id).is_some();
+            if unsent {
+                outcome.unsent.insert(id);
+            }
+            if unsent || matches!(operation.phase, Phase::Pending | Phase::Waiting) {
                 let ending = Ending::decided(
                     OperationState::Cancelled,
                     "cancelled",

@@ -106,11 +106,19 @@ impl Conductor {
     }
 
     /// Operations of a job whose turn has come go to their machines, or end because those are away.
-    /// When the coordinator has just started every machine is away; patience gives those time to
-    /// come back (see [`RECONNECT_GRACE`]).
-    pub(super) fn release(&mut self, id: JobId, patient: bool) {
+    pub(super) fn release(&mut self, id: JobId) {
+        let waits = self.book.jobs.get(&id).is_some_and(|job| job.expires_us.is_some());
+        self.release_to(id, waits);
+    }
+
+    /// As [`Self::release`] when the coordinator has just started: machines that were here come
+    /// back in a moment, so all of them are waited for.
+    pub(super) fn release_restored(&mut self, id: JobId) {
+        self.release_to(id, true);
+    }
+
+    fn release_to(&mut self, id: JobId, waits: bool) {
         let Some(job) = self.book.jobs.get_mut(&id) else { return };
-        let waits = patient || job.expires_us.is_some();
         for operation_id in job.progress.release() {
             let Some(operation) = self.book.operations.get_mut(&operation_id) else { continue };
             let machine = self.book.machines.entry(operation.machine).or_default();
@@ -179,6 +187,7 @@ impl Conductor {
             durable: operation.durable,
             limit: job.output_limit,
             resumed: false,
+            accepted: None,
         })));
         if job.work.stdin {
             self.stdins.open(id, session, 0);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use reeve_protocol::{Control, OperationId, OperationReport};
+use reeve_protocol::{Control, OperationId, OperationReport, ReportedState};
 use reeve_sdk::api::OperationState;
 
 use super::Conductor;
@@ -62,6 +62,9 @@ impl Conductor {
             durable: operation.durable,
             limit: job.output_limit,
             resumed: true,
+            // Agents announce a start once; the report says it again if that was lost.
+            accepted: (report.state == ReportedState::Running && operation.phase == Phase::Sent)
+                .then(|| report.accepted.clone()),
         })));
         if job.work.stdin {
             self.stdins.open(report.id, session, report.stdin_received);

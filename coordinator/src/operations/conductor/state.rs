@@ -12,7 +12,7 @@ use super::{Admission, Admitted, CancelTarget};
 use crate::db::DbError;
 use crate::fleet::Session;
 use crate::operations::body;
-use crate::operations::rollout::Progress;
+use crate::operations::rollout::{Progress, Verdict};
 use crate::operations::row::{Ending, JobRow, OperationRow};
 use crate::problem::ApiError;
 
@@ -149,14 +149,14 @@ impl Book {
         }
     }
 
-    /// Puts a job in that a former run of the coordinator left open.
+    /// Puts a job in that a former run of the coordinator left open. What its rollout says now.
     pub fn restore(
         &mut self,
         job: &JobRow,
         rows: Vec<OperationRow>,
         counts: &JobCounts,
         now_us: i64,
-    ) -> Result<(), DbError> {
+    ) -> Result<Verdict, DbError> {
         let content = |error: String| DbError::Content(format!("job {}: {error}", job.id));
         let request = body::build(&job.operation).map_err(|error| content(error.to_string()))?;
         let body = reeve_protocol::encode(&request).map_err(|error| content(error.to_string()))?;
@@ -174,7 +174,7 @@ impl Book {
         let mut progress =
             Progress::new(&job.rollout, queued).map_err(|error| content(error.to_string()))?;
         let ended = counts.total - counts.queued - counts.sent - counts.running;
-        progress.resume(under_way, ended - counts.succeeded.min(ended));
+        let verdict = progress.resume(under_way, ended - counts.succeeded.min(ended));
         self.add(job, &rows, work, progress);
         for row in rows {
             let machine = self.machines.entry(row.machine_id).or_default();
@@ -190,6 +190,6 @@ impl Book {
             operation.sent_to = row.boot_id.zip(row.journal_id);
             machine.in_flight.insert(row.id);
         }
-        Ok(())
+        Ok(verdict)
     }
 }

@@ -121,6 +121,15 @@ impl Reader {
         if self.started && self.reached.all >= durable.all {
             return Ok(false);
         }
+        // A viewer that goes on in the merged order has to hear of a gap it stands before or in.
+        if !self.started && self.choice == StreamChoice::All {
+            let mut conn = self.db.reader().await?;
+            self.reached = store::find_end_before(&mut conn, self.operation, self.from).await?;
+            self.started = true;
+            if self.from >= durable.all {
+                self.reached = durable;
+            }
+        }
         // Before the first piece only `from` says where to look; afterwards the merged offset does,
         // whatever the order, so that no piece of the other stream alone is looked at twice.
         let (order, from) = match self.choice {
@@ -136,18 +145,24 @@ impl Reader {
         let Some(piece) = found else {
             // Dropped at the end: a gap up to what is durable, if that is known to be all.
             if self.started {
-                parts.extend(gap_between(self.reached, durable).map(Part::Gap));
+                parts.extend(self.gap_to(durable));
                 self.reached = durable;
             }
             return Ok(false);
         };
         if self.started {
-            parts.extend(gap_between(self.reached, piece.from).map(Part::Gap));
+            parts.extend(self.gap_to(piece.from));
         }
         self.started = true;
         self.reached = piece.from;
         self.piece = self.load(piece).await?;
         Ok(true)
+    }
+
+    /// What is missing from here on, unless the viewer knows that already.
+    fn gap_to(&self, to: Totals) -> Option<Part> {
+        let known = self.choice == StreamChoice::All && to.all <= self.from;
+        gap_between(self.reached, to).filter(|_| !known).map(Part::Gap)
     }
 
     async fn load(&self, piece: Piece) -> Result<Bytes, ReadError> {

@@ -94,9 +94,11 @@ impl Segments {
         let segment = match open {
             Some(segment) => segment,
             None => {
-                let created = self.create(*next_number)?;
+                // A number that failed may be in use by a file of nobody's: the next try takes
+                // another.
+                let number = *next_number;
                 *next_number += 1;
-                open.insert(created)
+                open.insert(self.create(number)?)
             }
         };
         segment.file.write_all_at(piece, segment.end)?;
@@ -137,5 +139,23 @@ impl Open {
             self.unsynced = false;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_that_cannot_be_had_is_left_behind() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let segments = Segments::open(folder.path()).expect("segments");
+        // As after a full disk: the file was made, its name could not be synced.
+        std::fs::write(segments.path(1), b"").expect("a file in the way");
+        let (mut open, mut next) = (None, 1);
+        assert!(segments.append(&mut open, &mut next, b"piece").is_err());
+        let place = segments.append(&mut open, &mut next, b"piece").expect("the next number");
+        assert_eq!(place, Place { segment: 2, position: 0 });
+        assert_eq!(segments.read(place, 5).expect("the piece"), b"piece");
     }
 }

@@ -123,6 +123,24 @@ pub async fn list_from(
     rows.iter().map(read).collect()
 }
 
+/// The end of the last piece that lies wholly before an offset of the merged order.
+pub async fn find_end_before(
+    conn: &mut AnyConnection,
+    operation: OperationId,
+    from: u64,
+) -> Result<Totals, DbError> {
+    let sql = format!(
+        "select {COLUMNS} from output_pieces where operation_id = $1 and all_to <= $2
+         order by all_from desc limit 1"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(operation.to_string())
+        .bind(signed(from))
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.as_ref().map(read).transpose()?.map(|piece| piece.to).unwrap_or_default())
+}
+
 fn read(row: &AnyRow) -> Result<Piece, DbError> {
     let number = |at: usize| -> Result<u64, DbError> { Ok(unsigned(row.try_get::<i64, _>(at)?)) };
     let segment: Option<i64> = row.try_get(7)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use reeve_protocol::{
-    Accepted, Envelope, JobId, Kind, MachineId, OperationId, OperationResult, Totals,
+    Accepted, Acknowledge, Envelope, JobId, Kind, MachineId, OperationId, OperationResult, Totals,
 };
 use reeve_sdk::api::OperationState;
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ use crate::Clock;
 use crate::db::Db;
 use crate::events::{Hub, Mailbox};
 use crate::fleet::Session;
+use crate::operations::store as rows;
 use live::Live;
 
 /// Bytes taken from agents before they are written: what one sync is spent on.
@@ -50,6 +51,8 @@ pub struct Opening {
     pub limit: u64,
     /// The agent holds output from before this session and waits to hear from where to send.
     pub resumed: bool,
+    /// The agent says that it has started it, and that is not recorded.
+    pub accepted: Option<Accepted>,
 }
 
 /// What the writer is told.
@@ -62,13 +65,6 @@ pub enum Command {
 
 /// What the writer tells, after it is durable.
 pub enum Closing {
-    /// A result came for an operation that is not open.
-    Stray {
-        /// Through which session.
-        session: Arc<Session>,
-        /// Of which operation.
-        operation: OperationId,
-    },
     /// The machine has started it.
     Started(OperationId),
     /// It has ended.
@@ -126,6 +122,8 @@ pub struct Writer {
     pub(in crate::operations) live: HashMap<OperationId, Live>,
     /// Operations with something to make durable.
     pub(in crate::operations) dirty: Vec<OperationId>,
+    /// Results that nobody expects.
+    strays: Vec<(Arc<Session>, OperationId)>,
     /// Credit windows of all operations together, bytes.
     pub(in crate::operations) credit: u64,
 }
@@ -164,6 +162,7 @@ impl Writer {
             open: None,
             live: HashMap::new(),
             dirty: Vec::new(),
+            strays: Vec::new(),
             credit: 0,
         })
     }
@@ -208,6 +207,7 @@ impl Writer {
                 }
             }
             self.flush(&stop).await;
+            self.answer_strays().await;
         }
     }
 
@@ -241,7 +241,9 @@ impl Writer {
     fn take_frame(&mut self, (session, envelope): (Arc<Session>, Envelope)) {
         let Some(operation) = envelope.id else { return };
         let Some(live) = self.live.get_mut(&operation) else {
-            self.answer_stray(session, operation, &envelope.kind);
+            if envelope.kind == Kind::Result {
+                self.strays.push((session, operation));
+            }
             return;
         };
         // The old session's last words, after the machine has reconnected: it will say them again.
@@ -276,11 +278,22 @@ impl Writer {
         }
     }
 
-    /// A result of an operation that is not open here: most likely it has ended, and the
-    /// acknowledgement was lost. Only the database knows, so whoever asks it answers.
-    fn answer_stray(&self, session: Arc<Session>, operation: OperationId, kind: &Kind) {
-        if *kind == Kind::Result {
-            self.closings.put(Closing::Stray { session, operation });
+    /// Results of operations that are not expected. One that has ended here already, such as one
+    /// whose acknowledgement was lost, its agent may forget. One that is open comes again after the
+    /// report: it must not be acknowledged before it is recorded.
+    async fn answer_strays(&mut self) {
+        for (session, operation) in std::mem::take(&mut self.strays) {
+            let row = match self.db.reader().await {
+                Ok(mut conn) => rows::load(&mut conn, operation).await,
+                Err(error) => Err(error),
+            };
+            match row {
+                Ok(Some(row)) if row.state.is_terminal() && row.machine_id == session.machine => {
+                    session.tell(Some(operation), &Acknowledge { durable: u64::MAX, result: true });
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "an operation could not be looked up"),
+            }
         }
     }
 }

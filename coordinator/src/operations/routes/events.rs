@@ -2,7 +2,8 @@
 //!
 //! An event says how an operation is now, not what changed, so a client that reconnects is right
 //! again with the first event per operation. An event's id is the time of the operation's last
-//! change, µs; with `Last-Event-ID` only operations that changed since then are sent first.
+//! change, µs; with `Last-Event-ID` only operations that changed since then are sent first. Many
+//! share a time, and of two that change at once the later may be told first, so some come again.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -27,6 +28,9 @@ use crate::users::Principal;
 
 /// Events waiting for a viewer.
 const QUEUE: usize = 64;
+
+/// Longer than between the time a commit gives its changes and the moment they are told, µs.
+const OVERLAP_US: i64 = 30_000_000;
 
 /// Operations read from the database at once.
 const PAGE: i64 = 500;
@@ -78,7 +82,7 @@ fn last_seen(headers: &HeaderMap) -> i64 {
         .get("last-event-id")
         .and_then(|id| id.to_str().ok())
         .and_then(|id| id.parse().ok())
-        .unwrap_or(i64::MIN)
+        .map_or(i64::MIN, |seen: i64| seen.saturating_sub(OVERLAP_US))
 }
 
 fn watch(
@@ -91,7 +95,6 @@ fn watch(
     let (sender, receiver) = mpsc::channel(QUEUE);
     // Before anything is read, so that no change falls in between.
     let changes = state.operations.0.hub.watch_job(job);
-    let users = state.users.clone();
     let watcher = Watcher {
         operations: state.operations.clone(),
         principal: principal.clone(),
@@ -100,6 +103,7 @@ fn watch(
         visible: HashSet::new(),
         sender,
     };
+    let users = state.users.clone();
     state.tasks.spawn("event stream", async move {
         tokio::select! {
             _ = watcher.run(changes, since_us) => {}
@@ -114,11 +118,11 @@ fn watch(
 
 struct Watcher {
     operations: Operations,
-    /// Operations on machines that do not exist for them are not shown.
+    /// Whose machines are shown.
     principal: Principal,
     job: JobId,
     only: Option<OperationId>,
-    /// Operations the viewer may see; known once all have been looked at.
+    /// Operations that exist for the viewer, once looked at.
     visible: HashSet<OperationId>,
     sender: mpsc::Sender<Event>,
 }
@@ -154,7 +158,7 @@ impl Watcher {
                     look = self.only.is_some() && operation.state.is_terminal();
                 }
                 Ok(Change::Output { operation, durable, .. }) if self.wants(operation) => {
-                    let data = serde_json::json!({ "id": operation, "all": durable });
+                    let data = serde_json::json!({ "id": operation, "all": durable.all });
                     self.send(Event::default().event("output").data(data.to_string())).await?;
                 }
                 Ok(Change::Operation(_) | Change::Output { .. }) => {}

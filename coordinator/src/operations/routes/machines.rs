@@ -145,7 +145,12 @@ async fn change(
     Path(machine): Path<String>,
     Json(change): Json<MachineChange>,
 ) -> Result<axum::Json<Machine>, ApiError> {
-    describe_one(&state, state.machines.change(&principal, &machine, change).await?).await
+    let quarantine = change.quarantined == Some(true);
+    let known = state.machines.change(&principal, &machine, change).await?;
+    if quarantine {
+        state.fleet.dismiss(known.id, GoodbyeReason::Cloned, "this machine was quarantined");
+    }
+    describe_one(&state, known).await
 }
 
 /// Revoke a machine

@@ -235,7 +235,7 @@ impl Writer {
                 self.hub.tell(Change::Output {
                     job: entry.job,
                     operation: entry.operation,
-                    durable: entry.durable.all,
+                    durable: entry.durable,
                 });
             }
         }

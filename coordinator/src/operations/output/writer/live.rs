@@ -55,7 +55,7 @@ impl Live {
             received: opening.durable,
             durable: opening.durable,
             collected: Vec::new(),
-            accepted: None,
+            accepted: opening.accepted,
             started: false,
             result: None,
             resumed: opening.resumed,
@@ -68,6 +68,9 @@ impl Live {
     pub fn reopened(mut self, opening: Opening) -> Self {
         self.session = opening.session;
         self.resumed |= opening.resumed;
+        if let Some(accepted) = opening.accepted {
+            self.take_accepted(accepted);
+        }
         self
     }
 
@@ -190,6 +193,7 @@ mod tests {
             durable: Totals::default(),
             limit: 1 << 20,
             resumed: false,
+            accepted: None,
         })
     }
 
