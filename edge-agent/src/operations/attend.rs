@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use reeve_protocol::Outcome;
@@ -32,6 +33,9 @@ pub fn attend(
 ) {
     let attendant =
         Attendant { operations: operations.clone(), operation: operation.clone(), commands };
+    if start_with.is_some() {
+        operations.inner.starting.fetch_add(1, Ordering::Relaxed);
+    }
     operations.inner.tasks.spawn("attend keeper", async move {
         let Some(lock_file) = start_with else { return attendant.run(None).await };
         match attendant.start(lock_file).await {
@@ -48,14 +52,21 @@ struct Attendant {
 }
 
 impl Attendant {
-    /// Starts the keeper on a thread for such things: it takes about as long as starting a command,
-    /// and many are to start side by side.
+    /// Starts the keeper. That blocks for about as long as starting a command takes: where several
+    /// are to start they do so side by side, on threads; a single one is started here, because
+    /// going to a thread and back takes longer than the rest of the agent's work.
     async fn start(&self, lock_file: File) -> io::Result<StdStream> {
-        let program = self.operations.inner.settings.program.clone();
+        let inner = &self.operations.inner;
+        let program = inner.settings.program.clone();
         let path = self.operation.path().to_owned();
         let spawn = move || keeper_process::spawn(&program, &path, lock_file);
-        let (mut keeper, stream) =
-            tokio::task::spawn_blocking(spawn).await.map_err(io::Error::other)??;
+        let spawned = if inner.starting.load(Ordering::Relaxed) > 1 {
+            tokio::task::spawn_blocking(spawn).await.map_err(io::Error::other).flatten()
+        } else {
+            spawn()
+        };
+        inner.starting.fetch_sub(1, Ordering::Relaxed);
+        let (mut keeper, stream) = spawned?;
         // Only so that no zombie stays; that it is gone is learnt from its lock.
         self.operations.inner.tasks.spawn("reap keeper", async move { keeper.wait().await });
         Ok(stream)

@@ -8,6 +8,7 @@ mod spares;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reeve_protocol::ops::{ExecuteCommand, Operation as _};
@@ -52,6 +53,8 @@ struct Inner {
     journal_id: JournalId,
     running: Mutex<HashMap<OperationId, Arc<Operation>>>,
     spares: Mutex<Spares>,
+    /// Operations whose keeper is yet to be started.
+    starting: AtomicU32,
     tasks: Tasks,
     /// Counts changes of what runs, for whoever shows it.
     changes: watch::Sender<u64>,
@@ -94,6 +97,7 @@ impl Operations {
                 journal_id: journal.id(),
                 journal: Mutex::new(journal),
                 running: Mutex::new(HashMap::new()),
+                starting: AtomicU32::new(0),
                 spares: Mutex::new(Spares::new(settings.folder.file("spare"))),
                 tasks,
                 changes: watch::Sender::new(0),
