@@ -7,9 +7,10 @@ use reeve_protocol::ClientLog;
 use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::uplink::session::to_client_log;
 
@@ -72,11 +73,21 @@ impl<S: Subscriber> Layer<S> for ToCoordinator {
     }
 }
 
+/// What `RUST_LOG` asks for: a level, or `target=level` pairs, separated by commas. Patterns of
+/// spans and fields are not understood: they would make the program a fifth larger.
+fn read_filter(text: Option<&str>) -> Targets {
+    let usual = || Targets::new().with_default(LevelFilter::INFO);
+    match text.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().unwrap_or_else(|_| usual()),
+        None => usual(),
+    }
+}
+
 /// Starts logging. `RUST_LOG` says how much; `info` without it.
 #[must_use]
 pub fn start() -> LogQueue {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = read_filter(std::env::var("RUST_LOG").ok().as_deref());
     let stderr = std::io::stderr;
     let human = std::io::stderr().is_terminal();
     let layer = if human {
@@ -90,4 +101,22 @@ pub fn start() -> LogQueue {
         .with(ToCoordinator { sender })
         .try_init();
     LogQueue { receiver }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filter_understands_levels_and_targets_and_falls_back_to_info() {
+        let enabled = |text, target, level| read_filter(text).would_enable(target, &level);
+        for text in [None, Some(""), Some("reeve_agent[{id=1}]=loud")] {
+            assert!(enabled(text, "reeve_agent", Level::INFO), "{text:?}");
+            assert!(!enabled(text, "reeve_agent", Level::DEBUG), "{text:?}");
+        }
+        assert!(enabled(Some("debug"), "anything", Level::DEBUG));
+        let pair = Some("warn,reeve_agent::keeper=trace");
+        assert!(enabled(pair, "reeve_agent::keeper::door", Level::TRACE));
+        assert!(!enabled(pair, "reeve_agent::uplink", Level::INFO));
+    }
 }

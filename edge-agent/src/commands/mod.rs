@@ -67,10 +67,11 @@ enum Format {
 #[must_use]
 pub fn main() -> ExitCode {
     let line = Line::parse();
-    // One thread is enough, and every further one would cost memory on every machine.
+    // One thread is enough, and every further one would cost memory on every machine. Those for
+    // blocking calls start keepers side by side, and are gone when nothing was started for 10 s.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        .max_blocking_threads(8)
         .thread_stack_size(256 * 1024)
         .build();
     let runtime = match runtime {

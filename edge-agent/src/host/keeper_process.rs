@@ -8,17 +8,31 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
+/// A keeper that this process started.
+#[derive(Debug)]
+pub struct KeeperProcess(tokio::process::Child);
+
+impl KeeperProcess {
+    /// Its process id, until it has been waited for.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.0.id()
+    }
+
+    /// Waits until it is gone, so that no zombie stays.
+    pub async fn wait(&mut self) {
+        let _ = self.0.wait().await;
+    }
+}
+
 /// Starts a keeper for the operation in `folder`: the same program, so an upgrade in between does
 /// not matter. Plainly (posix_spawn(3)), because a set-up here would copy the agent's whole address
-/// space; the keeper does its own. Gives it `lock` and a connection, whose other end is returned.
+/// space; the keeper does its own. Blocks until the kernel has the new program: call it where that
+/// holds up nobody. Gives it `lock` and a connection, whose other end is returned.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn spawn(
-    program: &Path,
-    folder: &Path,
-    lock: File,
-) -> io::Result<(tokio::process::Child, UnixStream)> {
+pub fn spawn(program: &Path, folder: &Path, lock: File) -> io::Result<(KeeperProcess, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     #[allow(clippy::disallowed_methods, reason = "this is the place where keepers are made")]
     let mut command = std::process::Command::new(program);
@@ -30,5 +44,5 @@ pub fn spawn(
         .stdout(Stdio::from(lock))
         .stderr(Stdio::null());
     let child = tokio::process::Command::from(command).kill_on_drop(false).spawn()?;
-    Ok((child, ours))
+    Ok((KeeperProcess(child), ours))
 }

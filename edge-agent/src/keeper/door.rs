@@ -1,4 +1,6 @@
-//! The keeper's socket: one agent at a time, the newest wins.
+//! The keeper's socket: one agent at a time, the newest wins. The agent that started the keeper
+//! gave it a connection; the socket is made when that one ends, because only then can another
+//! agent come, and most commands are over before.
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -27,21 +29,31 @@ struct Connection {
 
 /// Where agents come in.
 pub struct Door {
-    listener: UnixListener,
+    folder: OwnedFd,
+    /// `None` until the first agent has left, or while the disk is too full for a socket.
+    listener: Option<UnixListener>,
     connection: Option<Connection>,
 }
 
 impl Door {
-    /// Opens the socket in the folder; `first` is the connection that came with the start.
+    /// A door in this folder; `first` is the connection that came with the start.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open(folder: &OwnedFd, first: UnixStream) -> io::Result<Self> {
-        let listener = crate::host::unix::listen(folder, files::SOCKET)?;
-        listener.set_nonblocking(true)?;
-        let mut door = Self { listener, connection: None };
+    pub fn new(folder: OwnedFd, first: UnixStream) -> io::Result<Self> {
+        let mut door = Self { folder, listener: None, connection: None };
         door.admit(first)?;
         Ok(door)
+    }
+
+    /// Opens the door when nobody is inside. Whether somebody is inside or can come in.
+    pub fn open_if_alone(&mut self) -> bool {
+        if self.connection.is_none() && self.listener.is_none() {
+            self.listener = crate::host::unix::listen(&self.folder, files::SOCKET)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .ok();
+        }
+        self.connection.is_some() || self.listener.is_some()
     }
 
     fn admit(&mut self, stream: UnixStream) -> io::Result<()> {
@@ -57,10 +69,10 @@ impl Door {
         Ok(())
     }
 
-    /// The listening socket.
+    /// The listening socket, once there is one.
     #[must_use]
-    pub fn listener(&self) -> &UnixListener {
-        &self.listener
+    pub fn listener(&self) -> Option<&UnixListener> {
+        self.listener.as_ref()
     }
 
     /// The agent's socket, and whether bytes wait for it.
@@ -71,11 +83,13 @@ impl Door {
 
     /// Takes the agents that knock.
     pub fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        let Some(listener) = self.listener.take() else { return };
+        while let Ok((stream, _)) = listener.accept() {
             if self.admit(stream).is_err() {
                 self.connection = None;
             }
         }
+        self.listener = Some(listener);
     }
 
     /// What the agent says. A connection that ends or makes no sense is dropped; another may come.

@@ -47,7 +47,7 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
     let folder = host::unix::open_folder(Path::new(folder))?;
     let spec: Spec = files::load(&folder).map_err(io::Error::other)?;
     let children = setup::watch_children()?;
-    let mut door = Door::open(&folder, inherited.agent)?;
+    let mut door = Door::new(folder.try_clone()?, inherited.agent)?;
     let pid = std::process::id();
     let about = KeeperFile {
         pid,
@@ -199,14 +199,19 @@ impl Keeper {
         let now = Instant::now();
         let can_read = self.unwritten.is_none() && self.spool.room() > 0;
         let mut until = self.ending.next_step(now);
-        if self.unwritten.is_some() {
+        let reachable = self.door.open_if_alone();
+        if self.unwritten.is_some() || !reachable {
             let retry = now.checked_add(DISK_RETRY);
             until = until.min(retry).or(retry);
         }
         let pause = until.map(|until| until.saturating_duration_since(now));
         let mut watched = Vec::with_capacity(8);
         watched.push((self.children.as_fd(), Interest::Read));
-        watched.push((self.door.listener().as_fd(), Interest::Read));
+        let mut knock = None;
+        if let Some(listener) = self.door.listener() {
+            knock = Some(watched.len());
+            watched.push((listener.as_fd(), Interest::Read));
+        }
         let mut agent = None;
         if let Some((stream, has_waiting)) = self.door.agent() {
             agent = Some(watched.len());
@@ -235,7 +240,7 @@ impl Keeper {
         let reader_gone = find(stdin).gone;
         let ready = Ready {
             children: find(Some(0)).ready,
-            knock: find(Some(1)).ready,
+            knock: find(knock).ready,
             agent: find(agent).ready,
             stdin: find(stdin).ready,
         };
@@ -318,7 +323,6 @@ impl Keeper {
     }
 
     fn finish(mut self) -> io::Result<()> {
-        self.ending.clean_up();
         let totals = self.spool.totals();
         let result = OperationResult {
             outcome: self.ending.outcome().unwrap_or(Outcome::Exited { code: 255 }),
@@ -333,6 +337,8 @@ impl Keeper {
         self.tell();
         write_exit(&self.folder, &result)?;
         self.door.tell_exited();
+        // Nobody has to wait for this: the group has been empty since before the result.
+        self.ending.clean_up();
         Ok(())
     }
 }

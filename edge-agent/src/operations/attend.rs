@@ -1,17 +1,20 @@
 //! Attending to one keeper: what it says becomes the operation's view, what is said to the
 //! operation goes to it.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use reeve_protocol::Outcome;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use super::{Operation, Operations, recover};
-use crate::host;
+use super::{Operation, Operations, never_started, recover, refusal};
+use crate::host::{self, keeper_process};
 use crate::keeper::files;
 use crate::keeper::wire::{FromKeeper, Incoming, ToKeeper, to_frame};
 use crate::state::journal::Event;
@@ -20,27 +23,26 @@ use crate::state::journal::Event;
 /// to be gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Follows a keeper until its operation is over. Without a connection, one is made.
+/// Follows a keeper until its operation is over. With the lock of a new operation, starts the
+/// keeper first; without, connects to the one that is there.
 pub fn attend(
     operations: &Operations,
     operation: &Arc<Operation>,
     commands: mpsc::Receiver<ToKeeper>,
-    started: Option<(tokio::process::Child, StdStream)>,
+    start_with: Option<File>,
 ) {
-    let tasks = operations.inner.tasks.clone();
     let attendant =
         Attendant { operations: operations.clone(), operation: operation.clone(), commands };
-    let stream = match started {
-        Some((mut keeper, stream)) => {
-            // Only so that no zombie stays; that it is gone is learnt from its lock.
-            tasks.spawn("reap keeper", async move {
-                let _ = keeper.wait().await;
-            });
-            Some(stream)
+    if start_with.is_some() {
+        operations.inner.starting.fetch_add(1, Ordering::Relaxed);
+    }
+    operations.inner.tasks.spawn("attend keeper", async move {
+        let Some(lock_file) = start_with else { return attendant.run(None).await };
+        match attendant.start(lock_file).await {
+            Ok(stream) => attendant.run(Some(stream)).await,
+            Err(error) => attendant.give_up(&error),
         }
-        None => None,
-    };
-    tasks.spawn("attend keeper", attendant.run(stream));
+    });
 }
 
 struct Attendant {
@@ -50,6 +52,39 @@ struct Attendant {
 }
 
 impl Attendant {
+    /// Starts the keeper. That blocks for about as long as starting a command takes: where several
+    /// are to start they do so side by side, on threads; a single one is started here, because
+    /// going to a thread and back takes longer than the rest of the agent's work.
+    async fn start(&self, lock_file: File) -> io::Result<StdStream> {
+        let inner = &self.operations.inner;
+        let program = inner.settings.program.clone();
+        let path = self.operation.path().to_owned();
+        let spawn = move || keeper_process::spawn(&program, &path, lock_file);
+        let spawned = if inner.starting.load(Ordering::Relaxed) > 1 {
+            tokio::task::spawn_blocking(spawn).await.map_err(io::Error::other).flatten()
+        } else {
+            spawn()
+        };
+        inner.starting.fetch_sub(1, Ordering::Relaxed);
+        let (mut keeper, stream) = spawned?;
+        // Only so that no zombie stays; that it is gone is learnt from its lock.
+        self.operations.inner.tasks.spawn("reap keeper", async move { keeper.wait().await });
+        Ok(stream)
+    }
+
+    /// No keeper was made, so nothing ran. The id stays in the journal, which is harmless: this
+    /// refusal is final for it.
+    fn give_up(mut self, error: &io::Error) {
+        let id = self.operation.id();
+        tracing::error!(%id, %error, "no keeper could be started");
+        self.commands.close();
+        self.operations.write_journal(id, Event::Finished);
+        let message = format!("the agent could not start a process: {error}");
+        let result = never_started(Outcome::Refused(refusal("start_failed", &message)));
+        recover::settle_with(&self.operation, result);
+        self.operations.note_change();
+    }
+
     async fn run(mut self, mut stream: Option<StdStream>) {
         let id = self.operation.id();
         loop {

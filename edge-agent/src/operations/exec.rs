@@ -7,8 +7,10 @@ use reeve_protocol::ops::ExecuteCommand;
 use reeve_protocol::{OperationId, Refusal, Request};
 
 use super::{Operation, Operations, attend, describe_state, lock, refusal};
-use crate::host::users::{Account, UserError};
-use crate::host::{self, keeper_process};
+use crate::host::{
+    self,
+    users::{Account, UserError},
+};
 use crate::keeper::files::{self, FileError, Spec};
 use crate::keeper::spool::SEGMENT_BYTES;
 use crate::state::journal::{Event, Record};
@@ -81,39 +83,23 @@ fn launch(operations: &Operations, spec: &Spec) -> Result<Arc<Operation>, Refusa
         let _ = std::fs::remove_dir_all(&path);
         refusal
     };
-    let lock_file = prepare(&path, spec).map_err(give_up)?;
+    let lock_file = prepare(operations, &path, spec).map_err(give_up)?;
     // Written before anything can run: whoever finds this id in the journal never starts it again.
     let record = Record { id: spec.id, time_us: host::now_us(), event: Event::Started };
     lock(&operations.inner.journal)
         .record(record)
         .map_err(|error| give_up(describe_state(&error)))?;
-    let (operation, commands) = Operation::new(spec, path.clone());
-    match keeper_process::spawn(&settings.program, &path, lock_file) {
-        Ok((keeper, stream)) => {
-            operations.hold(&operation);
-            attend::attend(operations, &operation, commands, Some((keeper, stream)));
-            Ok(operation)
-        }
-        Err(error) => {
-            // No keeper was made, so nothing ran. The id stays in the journal, which is harmless:
-            // this refusal is final for it.
-            operations.write_journal(spec.id, Event::Finished);
-            Err(give_up(refusal(
-                "start_failed",
-                &format!("the agent could not start a process: {error}"),
-            )))
-        }
-    }
+    let (operation, commands) = Operation::new(spec, path);
+    operations.hold(&operation);
+    attend::attend(operations, &operation, commands, Some(lock_file));
+    Ok(operation)
 }
 
-/// Makes the operation's folder. The lock in it is held from now on, first by us, then by the
-/// keeper, so there is no moment in which it looks dead.
-fn prepare(path: &std::path::Path, spec: &Spec) -> Result<File, Refusal> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| describe_state(&error))?;
+/// Makes the operation's folder, with its lock and what is to be run.
+fn prepare(operations: &Operations, path: &std::path::Path, spec: &Spec) -> Result<File, Refusal> {
+    let lock_file =
+        lock(&operations.inner.spares).make(path).map_err(|error| describe_state(&error))?;
     let folder = host::unix::open_folder(path).map_err(|error| describe_state(&error))?;
-    let lock_file = files::open_lock(&folder).map_err(|error| describe_state(&error))?;
-    files::try_lock(&lock_file).map_err(|error| describe_state(&error))?;
     files::write(&folder, spec).map_err(|error| match error {
         FileError::Io { source, .. } => describe_state(&source),
         FileError::Damaged { .. } => refusal("invalid", &error.to_string()),

@@ -4,9 +4,11 @@ mod attend;
 mod exec;
 mod operation;
 mod recover;
+mod spares;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reeve_protocol::ops::{ExecuteCommand, Operation as _};
@@ -22,6 +24,8 @@ use crate::policy::Policy;
 use crate::state::journal::{Event, Journal, Record};
 use crate::state::{StateError, StateFolder};
 use crate::tasks::Tasks;
+
+use spares::Spares;
 
 pub use operation::{CommandError, Operation, View};
 
@@ -48,6 +52,9 @@ struct Inner {
     journal: Mutex<Journal>,
     journal_id: JournalId,
     running: Mutex<HashMap<OperationId, Arc<Operation>>>,
+    spares: Mutex<Spares>,
+    /// Operations whose keeper is yet to be started.
+    starting: AtomicU32,
     tasks: Tasks,
     /// Counts changes of what runs, for whoever shows it.
     changes: watch::Sender<u64>,
@@ -90,6 +97,8 @@ impl Operations {
                 journal_id: journal.id(),
                 journal: Mutex::new(journal),
                 running: Mutex::new(HashMap::new()),
+                starting: AtomicU32::new(0),
+                spares: Mutex::new(Spares::new(settings.folder.file("spare"))),
                 tasks,
                 changes: watch::Sender::new(0),
                 settings,
@@ -248,7 +257,7 @@ impl Operations {
         }
         lock(&self.inner.running).remove(&id);
         self.write_journal(id, Event::Acknowledged);
-        if let Err(error) = std::fs::remove_dir_all(operation.path()) {
+        if let Err(error) = lock(&self.inner.spares).keep(operation.path()) {
             tracing::warn!(%id, %error, "the operation's folder could not be removed");
         }
         self.note_change();

@@ -74,9 +74,14 @@ pub fn settle_by_exit_file(operation: &Operation) -> bool {
 /// The keeper was killed: kills whatever is left of the command. The operation is lost, with what
 /// is known.
 pub fn settle_as_lost(operations: &Operations, operation: &Operation) {
-    let id = operation.id();
     let result = describe_lost(operations, operation);
-    tracing::warn!(%id, "lost: {:?}", result.outcome);
+    tracing::warn!(id = %operation.id(), "lost: {:?}", result.outcome);
+    settle_with(operation, result);
+}
+
+/// Writes down how it ended where no keeper did, and that it is over.
+pub fn settle_with(operation: &Operation, result: OperationResult) {
+    let id = operation.id();
     let written = host::unix::open_folder(operation.path())
         .map_err(|error| error.to_string())
         .and_then(|folder| files::write(folder, &result).map_err(|error| error.to_string()));

@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Kept {
     pub id: OperationId,
     pub folder: PathBuf,
-    pub process: tokio::process::Child,
+    pub process: host::keeper_process::KeeperProcess,
     pub stream: Option<UnixStream>,
     incoming: Incoming,
     pub to: u64,
@@ -152,7 +152,14 @@ impl Kept {
     }
 
     pub fn reconnect(&mut self) {
-        let stream = host::unix::connect(self.fd(), files::SOCKET).expect("the keeper listens");
+        // The door opens once the former agent has left.
+        self.stream = None;
+        let mut stream = None;
+        wait_until("the keeper listens", || {
+            stream = host::unix::connect(self.fd(), files::SOCKET).ok();
+            stream.is_some()
+        });
+        let stream = stream.expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         self.incoming = Incoming::default();
         self.accepted = None;

@@ -219,8 +219,7 @@ async fn command_outlives_the_killed_agent_and_the_next_one_brings_its_end() {
     let id = OperationId::new();
     let gate = folder.path().join("gate");
     let line = format!("echo before; cat {}; echo after; exit 29", gate.display());
-    let made = std::process::Command::new("mkfifo").arg(&gate).status().expect("mkfifo");
-    assert!(made.success());
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).expect("made");
     link.request(&hello, id, &shell(&line));
     let output: ProtocolOutput = link.hear().await;
     assert_eq!(output.bytes, b"before\n");

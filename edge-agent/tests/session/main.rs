@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod agent;
+mod full_disk;
 mod promises;
 mod refusals;
 mod restarts;
+mod users;

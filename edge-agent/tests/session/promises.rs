@@ -202,3 +202,34 @@ async fn cancel_reaches_the_command() {
     coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
     assert_eq!(got.outcome(), &Outcome::Cancelled { exit_code: None, signal: Some(15) });
 }
+
+#[tokio::test]
+async fn sixty_four_commands_run_at_the_same_time() {
+    const COUNT: usize = 64;
+    let mut machine = Machine::new();
+    machine.policy.max_concurrent = 64;
+    let meeting = machine.folder.path().join("meeting");
+    std::fs::create_dir(&meeting).expect("made");
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    // Each waits for all the others: none ends unless all of them run at once.
+    let line = format!(
+        "cd {}; : > $REEVE_OPERATION; until [ $(ls | wc -l) -ge {COUNT} ]; do sleep 0.05; done",
+        meeting.display()
+    );
+    let mut all: std::collections::HashMap<_, _> =
+        (0..COUNT).map(|_| (OperationId::new(), Got::default())).collect();
+    for id in all.keys() {
+        coordinator.request(*id, &shell(&line));
+    }
+    while all.values().any(|got| got.results.is_empty()) {
+        let envelope = coordinator.hear().await;
+        if let Some(got) = envelope.id.and_then(|id| all.get_mut(&id)) {
+            got.take(&envelope);
+        }
+    }
+    for (id, got) in &all {
+        assert_eq!((got.accepted, got.outcome()), (1, &Outcome::Exited { code: 0 }), "{id}");
+    }
+    assert_eq!(std::fs::read_dir(&meeting).expect("a folder").count(), COUNT);
+}

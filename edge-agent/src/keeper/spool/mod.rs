@@ -33,6 +33,10 @@ pub const RECORD_BYTES: u64 = 8;
 /// given back in small steps.
 pub const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Name of an empty file that becomes the first segment, where a spool begins in a folder that has
+/// had one before.
+pub const SPARE: &str = "segment.new";
+
 const FRESH: &str = "spool.";
 const TAKEN: &str = "taken.";
 
@@ -100,14 +104,21 @@ fn advance(at: &mut Totals, stream: Stream, count: u64) {
 pub fn list_segments(folder: impl AsFd) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for name in files::list(folder)? {
-        let offset = name.strip_prefix(FRESH).or_else(|| name.strip_prefix(TAKEN));
-        if let Some(offset) = offset.and_then(|text| text.parse().ok()) {
-            found.push(offset);
-        }
+        found.extend(find_offset(&name));
     }
     found.sort_unstable();
     found.dedup();
     Ok(found)
+}
+
+fn find_offset(name: &str) -> Option<u64> {
+    name.strip_prefix(FRESH).or_else(|| name.strip_prefix(TAKEN))?.parse().ok()
+}
+
+/// Whether a file of this name is a segment.
+#[must_use]
+pub fn is_segment(name: &str) -> bool {
+    find_offset(name).is_some()
 }
 
 fn remove_segment(folder: impl AsFd, from: u64) {

@@ -138,6 +138,10 @@ impl SpoolWriter {
 
     fn begin_segment(&mut self) -> io::Result<()> {
         let name = fresh_name(self.end.all);
+        if self.end.all == 0 {
+            // There usually is none.
+            let _ = files::rename(&self.folder, super::SPARE, &name);
+        }
         let file = files::create(&self.folder, &name)?;
         if let Err(error) = files::write_at(&file, &encode_header(self.end), &[], 0) {
             let _ = files::remove(&self.folder, &name);
