@@ -13,6 +13,8 @@
 //! `v1` to `v2`, and give both folders to the tests here. What version 1 wrote has to be readable for as
 //! long as `MINIMUM_VERSION` is 1: then only [`reads_as`] is asked of `v1`.
 
+#![allow(clippy::expect_used, reason = "this is test code")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
