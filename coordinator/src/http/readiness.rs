@@ -1,10 +1,5 @@
 //! Whether the coordinator takes new work.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use super::ApiError;
@@ -13,8 +8,6 @@ use super::ApiError;
 #[derive(Clone, Default)]
 pub struct Readiness {
     draining: CancellationToken,
-    /// Set by whoever notices that output cannot be stored, and cleared when it can.
-    disk_full: Arc<AtomicBool>,
 }
 
 impl Readiness {
@@ -36,27 +29,10 @@ impl Readiness {
         self.draining.clone()
     }
 
-    /// Whether there is no space for output.
-    pub fn set_disk_full(&self, full: bool) {
-        if self.disk_full.swap(full, Ordering::Relaxed) != full {
-            if full {
-                tracing::error!("no space is left for output; new work is refused");
-            } else {
-                tracing::info!("there is space for output again");
-            }
-        }
-    }
-
-    /// `ready`, `draining` or `disk_full`.
+    /// `ready` or `draining`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
-        if self.draining.is_cancelled() {
-            "draining"
-        } else if self.disk_full.load(Ordering::Relaxed) {
-            "disk_full"
-        } else {
-            "ready"
-        }
+        if self.draining.is_cancelled() { "draining" } else { "ready" }
     }
 
     /// To be asked before new work is taken.
@@ -64,16 +40,6 @@ impl Readiness {
     /// # Errors
     /// 503 when it is not.
     pub fn check(&self) -> Result<(), ApiError> {
-        let (code, detail, wait) = match self.as_str() {
-            "draining" => ("draining", "the coordinator is shutting down; try again", 5),
-            "disk_full" => (
-                "disk_full",
-                "the coordinator has no space left for output; free some in its data folder",
-                30,
-            ),
-            _ => return Ok(()),
-        };
-        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
-            .retry_after(Duration::from_secs(wait)))
+        if self.draining.is_cancelled() { Err(ApiError::draining()) } else { Ok(()) }
     }
 }

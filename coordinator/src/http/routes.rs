@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::ApiError;
 use crate::AppState;
 use crate::db::DbError;
+use crate::operations::WriterHealth;
 use crate::users::{Principal, Scope};
 
 /// How long `/readyz` waits for the database: a load balancer asks again soon.
@@ -54,6 +55,7 @@ async fn healthz() -> &'static str {
     responses((status = 200, body = String), (status = 503, body = Problem)))]
 async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiError> {
     state.readiness.check()?;
+    state.operations.check_ready()?;
     match tokio::time::timeout(READY_WAIT, state.db.ping()).await {
         Ok(answer) => answer?,
         Err(_) => {
@@ -87,6 +89,15 @@ async fn info(State(state): State<AppState>) -> Result<axum::Json<Info>, ApiErro
     }))
 }
 
+fn readiness(state: &AppState) -> &'static str {
+    match state.operations.health() {
+        _ if state.readiness.check().is_err() => state.readiness.as_str(),
+        WriterHealth::Good => state.readiness.as_str(),
+        WriterHealth::DatabaseDown => "database_down",
+        WriterHealth::DiskFull => "disk_full",
+    }
+}
+
 /// How it is
 #[utoipa::path(get, path = "/api/status", tag = "coordinator",
     responses((status = 200, body = Status), (status = 401, body = Problem)))]
@@ -100,7 +111,7 @@ async fn status(
         coordinator_id: state.coordinator,
         started: Time::from_micros(state.started),
         database: state.db.kind().to_owned(),
-        readiness: state.readiness.as_str().to_owned(),
+        readiness: readiness(&state).to_owned(),
         machines: counts.machines,
         jobs_running: counts.jobs_running,
         operations_running: counts.operations_running,

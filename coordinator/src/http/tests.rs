@@ -409,10 +409,6 @@ async fn draining_is_seen_and_ends() {
     let server = TestCoordinator::start().await;
     let ready = server.request(Method::GET, "/readyz").send().await.expect("an answer");
     assert_eq!(ready.status(), StatusCode::OK);
-    server.running.state.readiness.set_disk_full(true);
-    refused(server.request(Method::GET, "/readyz"), StatusCode::SERVICE_UNAVAILABLE, "disk_full")
-        .await;
-    server.running.state.readiness.set_disk_full(false);
     server.running.state.readiness.start_draining();
     refused(server.request(Method::GET, "/readyz"), StatusCode::SERVICE_UNAVAILABLE, "draining")
         .await;

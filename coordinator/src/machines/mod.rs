@@ -14,7 +14,7 @@ use reeve_sdk::api::{Machine, MachineChange, Time};
 
 use crate::audit;
 use crate::clock::Clock;
-use crate::db::{Db, DbError, OnConstraint};
+use crate::db::{Db, DbError, OnConstraint, Tx};
 use crate::problem::ApiError;
 use crate::selector::{is_label_key, is_label_value, is_name};
 use crate::users::Principal;
@@ -164,7 +164,7 @@ impl Machines {
         known.revoked_us.get_or_insert(self.clock.micros());
         let mut tx = self.db.begin().await?;
         store::update(&mut tx, &known).await?;
-        audit::record(&mut tx, &entry(principal, "machine.revoke", &known)).await?;
+        record(&mut tx, principal, "machine.revoke", &known).await?;
         tx.commit().await?;
         let id = known.id;
         self.registry.put(known);
@@ -179,7 +179,7 @@ impl Machines {
         let known = self.find(principal, text)?;
         let mut tx = self.db.begin().await?;
         store::delete(&mut tx, known.id).await?;
-        audit::record(&mut tx, &entry(principal, "machine.remove", &known)).await?;
+        record(&mut tx, principal, "machine.remove", &known).await?;
         tx.commit().await?;
         self.registry.remove(known.id);
         Ok(known.id)
@@ -261,15 +261,23 @@ impl Machines {
     }
 }
 
-fn entry<'a>(principal: &'a Principal, action: &'a str, known: &'a Known) -> audit::Entry<'a> {
-    audit::Entry {
+async fn record(
+    tx: &mut Tx,
+    principal: &Principal,
+    action: &str,
+    known: &Known,
+) -> Result<(), DbError> {
+    let entry = audit::Entry {
         principal: &principal.name,
         action,
-        target: &known.name,
+        target: &format!("machine:{}", known.name),
         detail: serde_json::json!({ "id": known.id.to_string() }),
-    }
+    };
+    audit::record(tx, &entry).await
 }
 
+/// A selector, or why the text is none.
+///
 /// # Errors
 /// 422 when the text is no selector.
 pub fn parse_selector(text: &str) -> Result<Selector, ApiError> {

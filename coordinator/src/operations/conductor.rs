@@ -59,7 +59,7 @@ pub struct Admission {
 /// What came of an admission.
 pub enum Admitted {
     /// Recorded and under way; the operations as they are now.
-    New(JobRow, Vec<OperationRow>),
+    New(Box<JobRow>, Vec<OperationRow>),
     /// It was asked for before with the same key.
     Existing(JobId),
 }
@@ -122,6 +122,7 @@ impl Conductor {
             let Some(job) = store::load_job(&mut conn, id).await? else { continue };
             let counts = store::counts(&mut conn, &[id]).await?.remove(&id).unwrap_or_default();
             self.book.restore(&job, rows, &counts, now_us)?;
+            self.release(id, true);
         }
         Ok(())
     }
@@ -150,7 +151,7 @@ impl Conductor {
                 },
                 _ = tick.tick() => self.take_tick(),
             }
-            self.take_closings();
+            self.take_closings().await;
             for _ in 0..MAX_TOGETHER {
                 match requests.try_recv() {
                     Ok(request) => self.take_request(request),
@@ -171,12 +172,17 @@ impl Conductor {
         }
     }
 
-    fn take_closings(&mut self) {
+    async fn take_closings(&mut self) {
         for closing in self.closings.take() {
             match closing {
                 Closing::Started(id) => {
                     if let Some(operation) = self.book.operations.get_mut(&id) {
                         operation.phase = state::Phase::Running;
+                    }
+                }
+                Closing::Stray { session, operation } => {
+                    if !self.book.operations.contains_key(&operation) {
+                        self.answer_unknown(&session, operation).await;
                     }
                 }
                 Closing::Ended { operation, state } => {
@@ -193,7 +199,14 @@ impl Conductor {
         if let Some(machine) = self.book.machines.get_mut(&operation.machine) {
             machine.in_flight.remove(&id);
             machine.waiting.retain(|each| *each != id);
-            self.book.dirty_machines.insert(operation.machine);
+            if machine.session.is_none()
+                && machine.in_flight.is_empty()
+                && machine.waiting.is_empty()
+            {
+                self.book.machines.remove(&operation.machine);
+            } else {
+                self.book.dirty_machines.insert(operation.machine);
+            }
         }
         self.advance_job(id, &operation, succeeded);
     }
@@ -215,7 +228,7 @@ impl Conductor {
         if self.book.jobs.get(&operation.job).is_some_and(|job| job.open == 0) {
             self.book.jobs.remove(&operation.job);
         } else {
-            self.release(operation.job);
+            self.release(operation.job, false);
         }
     }
 

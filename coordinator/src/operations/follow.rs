@@ -15,6 +15,7 @@ use super::output::{Part, Reader, StreamChoice};
 use super::row::OperationRow;
 use crate::events::Change;
 use crate::problem::ApiError;
+use crate::users::Principal;
 
 /// Nothing was said for this long: say that we are still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,6 +32,8 @@ const PAGE: i64 = 500;
 /// One viewer of one job.
 pub struct Follower {
     operations: Operations,
+    /// Operations on machines that do not exist for them are not shown.
+    principal: Principal,
     job: JobId,
     changes: broadcast::Receiver<Change>,
     offsets: BTreeMap<OperationId, u64>,
@@ -79,6 +82,7 @@ impl Follower {
     /// When an offset's key is no operation id.
     pub fn new(
         operations: Operations,
+        principal: Principal,
         job: JobId,
         request: &FollowRequest,
         out: mpsc::Sender<std::io::Result<Bytes>>,
@@ -93,6 +97,7 @@ impl Follower {
         let changes = operations.0.hub.watch_job(job);
         Ok(Self {
             operations,
+            principal,
             job,
             changes,
             offsets,
@@ -209,7 +214,7 @@ impl Follower {
             if changed && !row.state.is_terminal() {
                 self.send_operation(id)?;
             }
-        } else if first {
+        } else if first && self.operations.is_visible(&self.principal, row.machine_id) {
             let from = self.offsets.get(&id).copied().unwrap_or_default();
             let reader = Reader::new(
                 self.operations.0.db.clone(),

@@ -198,7 +198,7 @@ fn follow(
     request: &FollowRequest,
 ) -> Result<Response, ApiError> {
     let (sender, receiver) = mpsc::channel(CHUNK_QUEUE);
-    let follower = Follower::new(state.operations.clone(), id, request, sender)?;
+    let follower = Follower::new(state.operations.clone(), principal.clone(), id, request, sender)?;
     let users = state.users.clone();
     let principal = principal.clone();
     state.tasks.spawn("follower", async move {

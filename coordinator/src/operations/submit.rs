@@ -117,7 +117,7 @@ impl Operations {
     }
 
     /// New work is refused while it could not be made durable: better a clear no than a maybe.
-    fn check_ready(&self) -> Result<(), ApiError> {
+    pub(crate) fn check_ready(&self) -> Result<(), ApiError> {
         if self.0.tasks.token().is_cancelled() || self.0.fleet.is_draining() {
             return Err(ApiError::draining());
         }

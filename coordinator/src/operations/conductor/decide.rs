@@ -74,7 +74,7 @@ impl Conductor {
         };
         let work = Arc::clone(&admission.work);
         self.book.add(&admission.job, &admission.operations, work, progress);
-        self.release(admission.job.id);
+        self.release(admission.job.id, false);
         self.book.admissions.push(Pending { admission, reply });
     }
 
@@ -213,7 +213,7 @@ impl Conductor {
                     for ended in rows.iter().filter(|row| row.state.is_terminal()) {
                         self.forget(ended.id, false);
                     }
-                    let _ = pending.reply.send(Ok(Admitted::New(row, rows)));
+                    let _ = pending.reply.send(Ok(Admitted::New(Box::new(row), rows)));
                 }
                 Err(refused) => {
                     self.book.withdraw(job.id, &operations);

@@ -105,9 +105,11 @@ impl Conductor {
     }
 
     /// Operations of a job whose turn has come go to their machines, or end because those are away.
-    pub(super) fn release(&mut self, id: JobId) {
+    /// When the coordinator has just started every machine is away; patience gives those time to
+    /// come back (see [`RECONNECT_GRACE`]).
+    pub(super) fn release(&mut self, id: JobId, patient: bool) {
         let Some(job) = self.book.jobs.get_mut(&id) else { return };
-        let waits = job.expires_us.is_some();
+        let waits = patient || job.expires_us.is_some();
         for operation_id in job.progress.release() {
             let Some(operation) = self.book.operations.get_mut(&operation_id) else { continue };
             let machine = self.book.machines.entry(operation.machine).or_default();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use reeve_protocol::{
-    Accepted, Acknowledge, Envelope, JobId, Kind, MachineId, OperationId, OperationResult, Totals,
+    Accepted, Envelope, JobId, Kind, MachineId, OperationId, OperationResult, Totals,
 };
 use reeve_sdk::api::OperationState;
 use tokio::sync::mpsc;
@@ -62,6 +62,13 @@ pub enum Command {
 
 /// What the writer tells, after it is durable.
 pub enum Closing {
+    /// A result came for an operation that is not open.
+    Stray {
+        /// Through which session.
+        session: Arc<Session>,
+        /// Of which operation.
+        operation: OperationId,
+    },
     /// The machine has started it.
     Started(OperationId),
     /// It has ended.
@@ -234,7 +241,7 @@ impl Writer {
     fn take_frame(&mut self, (session, envelope): (Arc<Session>, Envelope)) {
         let Some(operation) = envelope.id else { return };
         let Some(live) = self.live.get_mut(&operation) else {
-            self.answer_stray(&session, operation, &envelope.kind);
+            self.answer_stray(session, operation, &envelope.kind);
             return;
         };
         // The old session's last words, after the machine has reconnected: it will say them again.
@@ -269,11 +276,11 @@ impl Writer {
         }
     }
 
-    /// Something about an operation that has ended here already, such as a result whose
-    /// acknowledgement was lost: the agent may forget it.
-    fn answer_stray(&self, session: &Session, operation: OperationId, kind: &Kind) {
+    /// A result of an operation that is not open here: most likely it has ended, and the
+    /// acknowledgement was lost. Only the database knows, so whoever asks it answers.
+    fn answer_stray(&self, session: Arc<Session>, operation: OperationId, kind: &Kind) {
         if *kind == Kind::Result {
-            session.tell(Some(operation), &Acknowledge { durable: u64::MAX, result: true });
+            self.closings.put(Closing::Stray { session, operation });
         }
     }
 }

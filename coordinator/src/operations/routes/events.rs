@@ -4,6 +4,7 @@
 //! again with the first event per operation. An event's id is the time of the operation's last
 //! change, µs; with `Last-Event-ID` only operations that changed since then are sent first.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -90,8 +91,15 @@ fn watch(
     let (sender, receiver) = mpsc::channel(QUEUE);
     // Before anything is read, so that no change falls in between.
     let changes = state.operations.0.hub.watch_job(job);
-    let watcher = Watcher { operations: state.operations.clone(), job, only, sender };
     let users = state.users.clone();
+    let watcher = Watcher {
+        operations: state.operations.clone(),
+        principal: principal.clone(),
+        job,
+        only,
+        visible: HashSet::new(),
+        sender,
+    };
     state.tasks.spawn("event stream", async move {
         tokio::select! {
             _ = watcher.run(changes, since_us) => {}
@@ -106,8 +114,12 @@ fn watch(
 
 struct Watcher {
     operations: Operations,
+    /// Operations on machines that do not exist for them are not shown.
+    principal: Principal,
     job: JobId,
     only: Option<OperationId>,
+    /// Operations the viewer may see; known once all have been looked at.
+    visible: HashSet<OperationId>,
     sender: mpsc::Sender<Event>,
 }
 
@@ -116,7 +128,7 @@ struct Over;
 
 impl Watcher {
     async fn run(
-        self,
+        mut self,
         mut changes: broadcast::Receiver<Change>,
         since_us: i64,
     ) -> Result<(), Over> {
@@ -153,11 +165,11 @@ impl Watcher {
     }
 
     fn wants(&self, operation: OperationId) -> bool {
-        self.only.is_none_or(|only| only == operation)
+        self.only.is_none_or(|only| only == operation) && self.visible.contains(&operation)
     }
 
     /// Every operation that changed since, and whether that was all there will ever be.
-    async fn send_all(&self, since_us: i64) -> Result<bool, Over> {
+    async fn send_all(&mut self, since_us: i64) -> Result<bool, Over> {
         let mut after = -1;
         let mut all_ended = true;
         loop {
@@ -165,6 +177,9 @@ impl Watcher {
             let full = i64::try_from(rows.len()).unwrap_or(0) == PAGE;
             for row in rows {
                 after = row.ordinal;
+                if self.operations.is_visible(&self.principal, row.machine_id) {
+                    self.visible.insert(row.id);
+                }
                 if !self.wants(row.id) {
                     continue;
                 }

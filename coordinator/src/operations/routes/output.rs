@@ -12,9 +12,10 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::super::Operations;
 use super::super::follow::CHUNK_QUEUE;
+use super::super::look::durable_of;
 use super::super::output::{Part, StreamChoice};
-use super::super::{Operations, durable_of};
 use super::{operation_id, stream_response};
 use crate::AppState;
 use crate::events::Change;
