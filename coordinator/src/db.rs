@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions};
 
 pub use error::{Constraint, ConstraintKind, DbError, OnConstraint};
 
@@ -54,8 +54,13 @@ pub struct Db {
 /// A connection for reading. Goes back to its pool when dropped.
 pub struct Conn(PoolConnection<Any>);
 
-/// A transaction for writing. Rolled back when dropped without [`Tx::commit`].
-pub struct Tx(Transaction<'static, Any>);
+/// A transaction for writing. When it is dropped without [`Tx::commit`] its connection is closed,
+/// which rolls it back whatever state an error has left it in: SQLite itself ends a transaction
+/// that finds the disk full, and a count of open transactions kept beside it would be wrong.
+pub struct Tx {
+    conn: PoolConnection<Any>,
+    committed: bool,
+}
 
 impl Db {
     /// Opens `sqlite:PATH` (made when absent) or `postgres://…`. Does not migrate.
@@ -190,7 +195,10 @@ impl Db {
             Engine::Sqlite => "BEGIN IMMEDIATE",
             Engine::Postgres => "BEGIN",
         };
-        self.writers.begin_with(statement).await.map(Tx).map_err(|error| self.acquire_error(error))
+        let conn = self.writers.acquire().await.map_err(|error| self.acquire_error(error))?;
+        let mut tx = Tx { conn, committed: false };
+        sqlx::query(statement).execute(&mut *tx).await?;
+        Ok(tx)
     }
 
     /// Whether the database answers.
@@ -224,12 +232,22 @@ impl Db {
 }
 
 impl Tx {
-    /// Makes everything durable.
+    /// Makes it durable.
     ///
     /// # Errors
-    /// When that failed; nothing was changed then, unless the connection was lost meanwhile.
-    pub async fn commit(self) -> Result<(), DbError> {
-        Ok(self.0.commit().await?)
+    /// When the database says no. Whether it is durable is then known only if it said why.
+    pub async fn commit(mut self) -> Result<(), DbError> {
+        sqlx::query("COMMIT").execute(&mut *self).await?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.conn.close_on_drop();
+        }
     }
 }
 
@@ -249,12 +267,12 @@ impl DerefMut for Conn {
 impl Deref for Tx {
     type Target = AnyConnection;
     fn deref(&self) -> &AnyConnection {
-        &self.0
+        &self.conn
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.0
+        &mut self.conn
     }
 }

@@ -24,6 +24,7 @@ use crate::Clock;
 use crate::db::{Db, DbError};
 use crate::events::{Hub, Mailbox};
 use crate::fleet::Event;
+use crate::machines::Registry;
 use crate::problem::ApiError;
 use state::Operation;
 
@@ -98,6 +99,7 @@ pub struct Conductor {
     pub(super) clock: Clock,
     pub(super) hub: Hub,
     pub(super) stdins: Stdins,
+    pub(super) registry: Registry,
     pub(super) writer: Mailbox<Command>,
     pub(super) closings: Mailbox<Closing>,
     pub(super) in_flight_limit: usize,

@@ -100,6 +100,7 @@ impl Operations {
             clock: clock.clone(),
             hub: hub.clone(),
             stdins: stdins.clone(),
+            registry: machines.registry().clone(),
             writer: writer.commands.clone(),
             closings: writer.closings.clone(),
             in_flight_limit: limits.in_flight_per_machine as usize,

@@ -107,8 +107,7 @@ pub fn check_state(report: &mut Report, path: &Path) {
             format!("{error}; run as the folder's owner, or give another with --state"),
         ),
     }
-    if let Ok(stat) = rustix::fs::statvfs(path) {
-        let free = stat.f_bavail * stat.f_frsize;
+    if let Some((_, free)) = host::metrics::measure_disk(path) {
         let text = format!("{} MiB free in {}", free / 1024 / 1024, path.display());
         if free < MIN_FREE_BYTES {
             report.bad("disk", format!("{text}; free some: output is kept there until it is sent"));

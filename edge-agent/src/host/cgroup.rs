@@ -131,6 +131,14 @@ impl Group {
         Ok(rustix::fs::open(self.path.join("cgroup.procs"), flags, Mode::empty())?)
     }
 
+    /// Its folder, into which a process can be born.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_folder(&self) -> io::Result<OwnedFd> {
+        super::unix::open_folder(&self.path)
+    }
+
     /// Becomes ready for `POLLPRI` when the group gets empty.
     #[must_use]
     pub fn events(&self) -> &OwnedFd {

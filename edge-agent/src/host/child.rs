@@ -29,8 +29,8 @@ pub struct Launch<'a> {
     pub become_user: Option<(u32, u32, Vec<u32>)>,
     /// The child's descriptors 0, 1 and 2.
     pub stdio: [BorrowedFd<'a>; 3],
-    /// The entrance of the control group.
-    pub group: Option<BorrowedFd<'a>>,
+    /// The control group: its folder, and its entrance for kernels that cannot be born into it.
+    pub group: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
     /// What to write to `/proc/self/oom_score_adj`.
     pub oom_score: Option<Vec<u8>>,
 }
@@ -64,6 +64,32 @@ pub struct LaunchError {
     pub error: io::Error,
 }
 
+/// What a failed execve(2) means to whoever asked for the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no such file, or not the interpreter that it names.
+    NotFound,
+    /// It may not be executed.
+    Forbidden,
+    /// It is nothing that the kernel can execute.
+    NoProgram,
+    /// Something else.
+    Other,
+}
+
+impl LaunchError {
+    /// What it means.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self.error.raw_os_error() {
+            Some(libc::ENOENT) => Reason::NotFound,
+            Some(libc::EACCES) => Reason::Forbidden,
+            Some(libc::ENOEXEC) => Reason::NoProgram,
+            _ => Reason::Other,
+        }
+    }
+}
+
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
@@ -80,10 +106,13 @@ pub fn launch(launch: &Launch<'_>) -> Result<u32, LaunchError> {
     let environment = pointers(&launch.environment);
     // SAFETY: a keeper has one thread, and the child makes only async-signal-safe calls until it
     // execs or exits.
-    match unsafe { fork() } {
+    let (forked, is_inside) = unsafe { fork_into(launch.group.map(|(folder, _)| folder)) };
+    match forked {
         Ok(ForkResult::Child) => {
+            let entrance = launch.group.map(|(_, entrance)| entrance).filter(|_| !is_inside);
             // SAFETY: as above; all pointers are into memory that the fork copied.
-            let (stage, errno) = unsafe { set_up_and_exec(launch, &arguments, &environment) };
+            let (stage, errno) =
+                unsafe { set_up_and_exec(launch, entrance, &arguments, &environment) };
             let report = [stage, errno];
             // SAFETY: writes eight bytes of a live array; _exit never returns.
             unsafe {
@@ -112,19 +141,53 @@ pub fn launch(launch: &Launch<'_>) -> Result<u32, LaunchError> {
     }
 }
 
+/// Forks, into the control group where the kernel can do that (clone3(2), Linux 5.7): moving a
+/// process there afterwards costs an RCU grace period, which is many times the fork. Also says
+/// whether the child is inside.
+///
+/// # Safety
+/// As fork(2): only async-signal-safe calls in the child.
+unsafe fn fork_into(group: Option<BorrowedFd<'_>>) -> (nix::Result<ForkResult>, bool) {
+    /// `CLONE_INTO_CGROUP` of clone3(2).
+    const INTO_GROUP: u64 = 0x2_0000_0000;
+    if let Some(group) = group
+        && let (Ok(fd), Ok(signal)) =
+            (u64::try_from(group.as_raw_fd()), u64::try_from(libc::SIGCHLD))
+    {
+        // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
+        // tls, set_tid, set_tid_size, cgroup. Without CLONE_VM this is a fork.
+        let arguments: [u64; 11] = [INTO_GROUP, 0, 0, 0, signal, 0, 0, 0, 0, 0, fd];
+        // SAFETY: the array lives through the call and its size is given.
+        let pid =
+            unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
+        match i32::try_from(pid) {
+            Ok(0) => return (Ok(ForkResult::Child), true),
+            Ok(pid) if pid > 0 => {
+                let child = nix::unistd::Pid::from_raw(pid);
+                return (Ok(ForkResult::Parent { child }), true);
+            }
+            // An old kernel, or a sandbox without clone3: the long way.
+            _ => {}
+        }
+    }
+    // SAFETY: as this function's own.
+    (unsafe { fork() }, false)
+}
+
 /// In the child. Returns only when something failed: the index in [`STAGES`] and errno.
 ///
 /// # Safety
 /// Only between fork and exec in a process of one thread.
 unsafe fn set_up_and_exec(
     launch: &Launch<'_>,
+    entrance: Option<BorrowedFd<'_>>,
     arguments: &[*const c_char],
     environment: &[*const c_char],
 ) -> (i32, i32) {
     // SAFETY: every call below is async-signal-safe and gets pointers to live memory.
     unsafe {
         libc::setsid();
-        if let Some(group) = launch.group
+        if let Some(group) = entrance
             && libc::write(group.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1
         {
             return (0, errno());

@@ -1,5 +1,6 @@
 //! Starting a keeper.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -16,7 +17,7 @@ use std::process::Stdio;
 pub fn spawn(
     program: &Path,
     folder: &Path,
-    lock: OwnedFd,
+    lock: File,
 ) -> io::Result<(tokio::process::Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     #[allow(clippy::disallowed_methods, reason = "this is the place where keepers are made")]

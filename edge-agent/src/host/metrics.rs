@@ -1,6 +1,7 @@
 //! Load of the machine, read from `/proc` (proc(5)) and statvfs(3).
 
 use std::fs;
+use std::path::Path;
 
 use reeve_protocol::Metrics;
 
@@ -39,8 +40,9 @@ pub(super) fn find_bytes(text: &str, name: &str) -> u64 {
 }
 
 /// Total bytes, and those an ordinary user can still write.
-pub(super) fn measure_disk(mount: &str) -> Option<(u64, u64)> {
-    let stat = rustix::fs::statvfs(mount).ok()?;
+#[must_use]
+pub fn measure_disk(path: impl AsRef<Path>) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path.as_ref()).ok()?;
     Some((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
 }
 

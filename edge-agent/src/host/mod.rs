@@ -4,8 +4,10 @@
 pub mod cgroup;
 pub mod child;
 pub mod facts;
+pub mod files;
 pub mod keeper_process;
 pub mod metrics;
+pub mod pipe;
 pub mod process;
 pub mod setup;
 pub mod unix;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process, kill_process_group};
 
 /// Field 22 of `/proc/<pid>/stat`: when the process started, in ticks since boot. Together with
 /// pid and boot id it names one process for ever.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "descriptors inherited from the parent have to be adopted")]
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -49,12 +49,29 @@ pub fn detach() -> io::Result<Inherited> {
     Ok(Inherited { agent: UnixStream::from(agent), lock })
 }
 
+/// Tells of children's ends (signalfd(2)).
+#[derive(Debug)]
+pub struct Children(SignalFd);
+
+impl Children {
+    /// Forgets the ends told of so far.
+    pub fn drain(&self) {
+        while let Ok(Some(_)) = self.0.read_signal() {}
+    }
+}
+
+impl AsFd for Children {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A descriptor that tells of children's ends. Signals that would end this process are held back:
 /// whatever stops the machine stops the command first, and its end is to be recorded.
 ///
 /// # Errors
 /// What signalfd(2) says.
-pub fn watch_children() -> io::Result<SignalFd> {
+pub fn watch_children() -> io::Result<Children> {
     let mut held = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         held.add(signal);
@@ -66,12 +83,7 @@ pub fn watch_children() -> io::Result<SignalFd> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&watched, flags)?)
-}
-
-/// Empties the descriptor of [`watch_children`].
-pub fn drain_children(watch: &SignalFd) {
-    while let Ok(Some(_)) = watch.read_signal() {}
+    Ok(Children(SignalFd::with_flags(&watched, flags)?))
 }
 
 /// Makes it a little less likely that the kernel picks this process when memory runs out: the

@@ -1,11 +1,12 @@
 //! The keeper's socket: one agent at a time, the newest wins.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::files;
 use super::wire::{FromKeeper, Incoming, StdinState, ToKeeper, to_frame};
+use crate::host::pipe::is_passing;
 
 /// Bytes waiting for an agent that does not read. Only `progress` and `stdin` are sent while
 /// others wait, and both are told as one, so this is never reached by an honest agent.
@@ -161,17 +162,4 @@ impl Connection {
             self.outgoing.extend_from_slice(&frame);
         }
     }
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-/// Makes a descriptor's reads and writes return at once.
-///
-/// # Errors
-/// What fcntl(2) says.
-pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(&fd)?;
-    Ok(rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?)
 }

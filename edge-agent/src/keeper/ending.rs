@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use reeve_protocol::ops::Leftovers;
 use reeve_protocol::{Outcome, limits};
-use rustix::process::Signal;
 
 use crate::host::cgroup::Group;
 use crate::host::child::{Ended, Reaped, reap};
-use crate::host::process;
+use crate::host::process::{self, Signal};
 
 /// How often to look whether the killed are gone, when nothing else wakes us.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

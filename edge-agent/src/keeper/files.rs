@@ -1,16 +1,18 @@
 //! The small files of an operation's folder. Each begins with eight bytes that name it and its
 //! version, because an upgraded agent meets files of older keepers.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use reeve_protocol::ops::ExecuteCommand;
 use reeve_protocol::{OperationId, OperationResult};
-use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::host;
+pub use crate::host::files::{is_disk_full, try_lock};
 use crate::host::users::Account;
 
 /// Name of the file that says what to run.
@@ -119,12 +121,6 @@ impl FileError {
     }
 }
 
-/// Whether an error says that the disk, or the share of it we may use, is full.
-#[must_use]
-pub fn is_disk_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// The bytes of a file.
 ///
 /// # Errors
@@ -155,11 +151,10 @@ pub fn write<T: Filed>(folder: impl AsFd, value: &T) -> Result<(), FileError> {
     let bytes = to_bytes(value)?;
     let folder = folder.as_fd();
     let temporary = format!("{}.new", T::NAME);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(folder, &temporary, flags, Mode::from_raw_mode(0o600))
-        .map_err(|errno| io(errno.into()))?;
-    std::fs::File::from(fd).write_all(&bytes).map_err(io)?;
-    rustix::fs::renameat(folder, &temporary, folder, T::NAME).map_err(|errno| io(errno.into()))
+    host::files::create(folder, &temporary)
+        .and_then(|mut file| file.write_all(&bytes))
+        .map_err(io)?;
+    host::files::rename(folder, &temporary, T::NAME).map_err(io)
 }
 
 /// Reads a file.
@@ -168,10 +163,9 @@ pub fn write<T: Filed>(folder: impl AsFd, value: &T) -> Result<(), FileError> {
 /// What the file system says, or that it is damaged.
 pub fn load<T: Filed>(folder: impl AsFd) -> Result<T, FileError> {
     let io = |source: io::Error| FileError::Io { name: T::NAME, source };
-    let fd = rustix::fs::openat(folder, T::NAME, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| io(errno.into()))?;
+    let file = host::files::open(folder, T::NAME).map_err(io)?;
     let mut bytes = Vec::new();
-    std::fs::File::from(fd).take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(io)?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(io)?;
     from_bytes(&bytes)
 }
 
@@ -179,20 +173,6 @@ pub fn load<T: Filed>(folder: impl AsFd) -> Result<T, FileError> {
 ///
 /// # Errors
 /// What open(2) says.
-pub fn open_lock(folder: impl AsFd) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(folder, LOCK, flags, Mode::from_raw_mode(0o600))?)
-}
-
-/// Takes the lock. `false` when a living keeper has it: the lock belongs to the open file, which
-/// only the keeper has, so no process id can be mistaken for it.
-///
-/// # Errors
-/// What flock(2) says.
-pub fn try_lock(lock: impl AsFd) -> io::Result<bool> {
-    match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+pub fn open_lock(folder: impl AsFd) -> io::Result<File> {
+    host::files::open_or_create(folder, LOCK)
 }

@@ -16,9 +16,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reeve_protocol::{Accepted, OperationResult, Outcome, SignalName, Stream, Totals};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
 
+use crate::host::pipe::{self, Interest, Readiness};
+use crate::host::process::Signal;
 use crate::host::{self, setup};
 use door::Door;
 use ending::{Ending, Phase, Why};
@@ -116,7 +116,7 @@ struct OutputPipe {
 
 struct Keeper {
     folder: OwnedFd,
-    children: nix::sys::signalfd::SignalFd,
+    children: setup::Children,
     door: Door,
     accepted: Accepted,
     began: Instant,
@@ -148,7 +148,7 @@ impl Keeper {
             let ready = self.wait()?;
             let now = Instant::now();
             if ready.children {
-                setup::drain_children(&self.children);
+                self.children.drain();
             }
             self.ending.reap(now);
             if ready.knock {
@@ -203,55 +203,41 @@ impl Keeper {
             let retry = now.checked_add(DISK_RETRY);
             until = until.min(retry).or(retry);
         }
-        let pause = until.map(|until| {
-            let pause = until.saturating_duration_since(now);
-            Timespec {
-                tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
-                // Round up: waking a moment too early would spin.
-                tv_nsec: i64::from(pause.subsec_nanos().saturating_add(100_000).min(999_999_999)),
-            }
-        });
-        let mut fds = Vec::with_capacity(8);
-        fds.push(PollFd::from_borrowed_fd(self.children.as_fd(), PollFlags::IN));
-        fds.push(PollFd::from_borrowed_fd(self.door.listener().as_fd(), PollFlags::IN));
+        let pause = until.map(|until| until.saturating_duration_since(now));
+        let mut watched = Vec::with_capacity(8);
+        watched.push((self.children.as_fd(), Interest::Read));
+        watched.push((self.door.listener().as_fd(), Interest::Read));
         let mut agent = None;
         if let Some((stream, has_waiting)) = self.door.agent() {
-            agent = Some(fds.len());
-            let flags = if has_waiting { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-            fds.push(PollFd::from_borrowed_fd(stream.as_fd(), flags));
+            agent = Some(watched.len());
+            let interest = if has_waiting { Interest::ReadOrWrite } else { Interest::Read };
+            watched.push((stream.as_fd(), interest));
         }
         let mut stdin = None;
         if let Some((pipe, has_waiting)) = self.stdin.pipe() {
-            stdin = Some(fds.len());
-            // Without flags poll still tells that the reader is gone.
-            let flags = if has_waiting { PollFlags::OUT } else { PollFlags::empty() };
-            fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), flags));
+            stdin = Some(watched.len());
+            watched.push((pipe.as_fd(), if has_waiting { Interest::Write } else { Interest::End }));
         }
         if can_read {
             for pipe in self.outputs.iter().filter_map(|output| output.pipe.as_ref()) {
-                fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
+                watched.push((pipe.as_fd(), Interest::Read));
             }
         }
         if self.ending.is_killing()
             && let Some(group) = self.ending.group()
         {
-            fds.push(PollFd::from_borrowed_fd(group.events().as_fd(), PollFlags::PRI));
+            watched.push((group.events().as_fd(), Interest::Urgent));
         }
-        match poll(&mut fds, pause.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let is_ready = |at: Option<usize>| {
-            at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty())
+        let found = pipe::wait(&watched, pause)?;
+        let find = |at: Option<usize>| {
+            at.and_then(|at| found.get(at)).copied().unwrap_or(Readiness::default())
         };
-        let reader_gone = stdin
-            .and_then(|at| fds.get(at))
-            .is_some_and(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP));
+        let reader_gone = find(stdin).gone;
         let ready = Ready {
-            children: is_ready(Some(0)),
-            knock: is_ready(Some(1)),
-            agent: is_ready(agent),
-            stdin: is_ready(stdin),
+            children: find(Some(0)).ready,
+            knock: find(Some(1)).ready,
+            agent: find(agent).ready,
+            stdin: find(stdin).ready,
         };
         if reader_gone {
             self.stdin.close();
@@ -295,14 +281,14 @@ impl Keeper {
         if self.buffer.is_empty() {
             self.buffer = vec![0; READ_BYTES];
         }
-        let count = match rustix::io::read(pipe, &mut self.buffer[..room]) {
+        let count = match pipe::read(pipe, &mut self.buffer[..room]) {
             Ok(0) => {
                 output.pipe = None;
                 return Ok(false);
             }
             Ok(count) => count,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
+            Err(error) if pipe::is_passing(&error) => return Ok(false),
+            Err(error) => return Err(error),
         };
         if self.spool.append(output.stream, &self.buffer[..count])? == Append::DiskFull {
             self.unwritten = Some((output.stream, count));
@@ -357,8 +343,7 @@ fn write_exit(folder: &OwnedFd, result: &OperationResult) -> io::Result<()> {
         match files::write(folder, result) {
             Ok(()) => return Ok(()),
             Err(error) if error.is_disk_full() => {
-                let pause = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-                let _ = poll(&mut [], Some(&pause));
+                pipe::pause(DISK_RETRY);
             }
             Err(error) => return Err(io::Error::other(error)),
         }

@@ -6,20 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use reeve_protocol::ops::{Command, Stdin as StdinSource};
 use reeve_protocol::{Containment, Outcome};
-use rustix::fs::{Mode, OFlags};
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use super::door::set_nonblocking;
 use super::files::Spec;
 use crate::host::cgroup::Group;
-use crate::host::child::{self, Launch, LaunchError, Stage};
+use crate::host::child::{self, Launch, LaunchError, Reason, Stage};
+use crate::host::pipe;
 
 /// Where programs are looked for, unless the request sets another `PATH`.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Asked of the kernel for each pipe; more in a pipe means fewer turns between two processes. An
-/// ordinary user may get less (`/proc/sys/fs/pipe-max-size`).
-const PIPE_BYTES: usize = 1024 * 1024;
 
 /// A command that runs.
 #[derive(Debug)]
@@ -78,25 +72,22 @@ fn try_start(
     path: &str,
 ) -> Result<Started, LaunchError> {
     let failed = |error: io::Error| LaunchError { stage: Stage::Fork, error };
-    let failed_with = |errno: rustix::io::Errno| failed(errno.into());
-    let (stdout, child_stdout) = make_pipe().map_err(failed)?;
-    let (stderr, child_stderr) = make_pipe().map_err(failed)?;
-    set_nonblocking(&stdout).map_err(failed)?;
-    set_nonblocking(&stderr).map_err(failed)?;
+    let (stdout, child_stdout) = pipe::make().map_err(failed)?;
+    let (stderr, child_stderr) = pipe::make().map_err(failed)?;
+    pipe::set_nonblocking(&stdout).map_err(failed)?;
+    pipe::set_nonblocking(&stderr).map_err(failed)?;
     let (child_stdin, stdin) = match spec.command.stdin {
-        StdinSource::Null => {
-            let null =
-                rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(failed_with)?;
-            (null, None)
-        }
+        StdinSource::Null => (pipe::open_null().map_err(failed)?, None),
         StdinSource::Stream => {
-            let (reader, writer) = make_pipe().map_err(failed)?;
-            set_nonblocking(&writer).map_err(failed)?;
+            let (reader, writer) = pipe::make().map_err(failed)?;
+            pipe::set_nonblocking(&writer).map_err(failed)?;
             (reader, Some(writer))
         }
     };
-    let entrance = group.map(Group::open_entrance).transpose().map_err(failed)?;
+    let group = group
+        .map(|group| Ok((group.open_folder()?, group.open_entrance()?)))
+        .transpose()
+        .map_err(failed)?;
     let launch = Launch {
         candidates: list_candidates(arguments, path).map_err(failed)?,
         arguments: to_c(arguments.iter().map(String::as_str)).map_err(failed)?,
@@ -111,18 +102,11 @@ fn try_start(
             .switch_user
             .then(|| (spec.account.uid, spec.account.gid, spec.account.groups.clone())),
         stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
-        group: entrance.as_ref().map(AsFd::as_fd),
+        group: group.as_ref().map(|(folder, entrance)| (folder.as_fd(), entrance.as_fd())),
         oom_score,
     };
     let pid = child::launch(&launch)?;
     Ok(Started { pid, stdin, stdout, stderr })
-}
-
-fn make_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    // Only faster; the usual 64 KiB do as well.
-    let _ = fcntl_setpipe_size(&writer, PIPE_BYTES);
-    Ok((reader, writer))
 }
 
 fn to_c<T: Into<Vec<u8>>>(texts: impl IntoIterator<Item = T>) -> io::Result<Vec<CString>> {
@@ -164,12 +148,11 @@ fn build_environment(spec: &Spec) -> Vec<(String, String)> {
 pub const MARK: &str = "REEVE_OPERATION";
 
 fn describe(error: &LaunchError, program: &str, path: &str, spec: &Spec) -> Outcome {
-    let errno = error.error.raw_os_error().unwrap_or(0);
-    let reason = rustix::io::Errno::from_raw_os_error(errno);
+    let reason = error.reason();
     let why = &error.error;
     let user = &spec.account.name;
     let (exit_code, code, message) = match error.stage {
-        Stage::Exec if reason == rustix::io::Errno::NOENT => (
+        Stage::Exec if reason == Reason::NotFound => (
             127,
             "command_not_found",
             if program.contains('/') {
@@ -184,14 +167,14 @@ fn describe(error: &LaunchError, program: &str, path: &str, spec: &Spec) -> Outc
                 )
             },
         ),
-        Stage::Exec if reason == rustix::io::Errno::ACCESS => (
+        Stage::Exec if reason == Reason::Forbidden => (
             126,
             "not_executable",
             format!(
                 "'{program}' may not be executed by '{user}'; check its mode with ls -l, or run it through its interpreter"
             ),
         ),
-        Stage::Exec if reason == rustix::io::Errno::NOEXEC => (
+        Stage::Exec if reason == Reason::NoProgram => (
             126,
             "not_executable",
             format!(

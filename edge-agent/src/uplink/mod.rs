@@ -72,7 +72,7 @@ pub async fn run(
             }
             Err(error) => {
                 let not_before = match &error {
-                    AttemptError::Rejected(reject) => Duration::from_millis(reject.retry_after_ms),
+                    AttemptError::Rejected(reject) => policy::find_patience(reject),
                     _ => Duration::ZERO,
                 };
                 (error.to_string(), not_before)
@@ -100,7 +100,7 @@ fn describe_end(end: End) -> (String, Duration) {
             let what = match goodbye.reason {
                 GoodbyeReason::Restarting => "the coordinator restarts",
                 GoodbyeReason::Revoked => {
-                    pause = pause.max(policy::LONGEST_PAUSE);
+                    pause = pause.max(policy::UNWANTED_PAUSE);
                     "this machine was revoked; enrol it again if that was not meant"
                 }
                 GoodbyeReason::Replaced => "another session of this machine has taken over",

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reeve_protocol::{Reject, RejectCode};
+
 /// The first pause.
 pub const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -11,8 +13,24 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A coordinator may ask for patience, but not for ever.
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
+/// The shortest pause of a machine that is not wanted: only a person can change that, and whoever
+/// does may wait some minutes.
+pub const UNWANTED_PAUSE: Duration = Duration::from_secs(300);
+
 /// A session that lasted this long shows that all is well: the next pause is short again.
 pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// How long to stay away after a refusal: as long as the coordinator asks, and longer where trying
+/// again cannot help until somebody has done something.
+#[must_use]
+pub fn find_patience(reject: &Reject) -> Duration {
+    let least = match reject.code {
+        RejectCode::Revoked | RejectCode::UnknownMachine => UNWANTED_PAUSE,
+        RejectCode::Cloned | RejectCode::BadProof | RejectCode::Version => LONGEST_PAUSE,
+        RejectCode::Unavailable | RejectCode::Malformed | RejectCode::Unknown => Duration::ZERO,
+    };
+    least.max(Duration::from_millis(reject.retry_after_ms))
+}
 
 /// Exponential pauses with jitter.
 #[derive(Clone, Debug)]
@@ -43,7 +61,9 @@ impl Policy {
         self.failures = self.failures.saturating_add(1);
         // Between half and all of it: spread, and never at once.
         let jittered = most.mul_f64(0.5 + self.next_fraction() / 2.0);
-        jittered.max(not_before.min(LONGEST_ASKED))
+        let asked = not_before.min(LONGEST_ASKED);
+        // Those who are asked for the same patience do not come back in the same moment either.
+        jittered.max((asked + asked.mul_f64(self.next_fraction() / 4.0)).min(LONGEST_ASKED))
     }
 
     fn next_fraction(&mut self) -> f64 {
@@ -82,6 +102,24 @@ mod tests {
         assert!(policy.next_pause(Duration::ZERO) >= LONGEST_PAUSE / 2);
         policy.note_session(STABLE_AFTER);
         assert!(policy.next_pause(Duration::ZERO) <= SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn refused_machine_stays_away_for_a_while_and_at_least_as_long_as_asked() {
+        let patience = |code, retry_after_ms| {
+            find_patience(&Reject { code, message: String::new(), retry_after_ms })
+        };
+        for code in [RejectCode::Revoked, RejectCode::UnknownMachine] {
+            assert_eq!(patience(code, 0), Duration::from_secs(300));
+            assert_eq!(patience(code, 900_000), Duration::from_secs(900));
+        }
+        assert_eq!(patience(RejectCode::Cloned, 0), LONGEST_PAUSE);
+        assert_eq!(patience(RejectCode::Unavailable, 5_000), Duration::from_secs(5));
+        let mut policy = Policy::new(1);
+        let pause = policy.next_pause(patience(RejectCode::Revoked, 0));
+        // Asked for or not: machines that were refused together do not come back together.
+        assert!(pause >= UNWANTED_PAUSE && pause <= UNWANTED_PAUSE.mul_f64(1.25), "{pause:?}");
+        assert_ne!(pause, policy.next_pause(patience(RejectCode::Revoked, 0)));
     }
 
     #[test]

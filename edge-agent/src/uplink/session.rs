@@ -132,21 +132,27 @@ impl Session {
         // After a suspend one heartbeat is enough.
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let done = tokio::select! {
-                received = receiver.next() => match received {
-                    Ok(envelope) => match self.take(&envelope) {
-                        Ok(None) => Ok(()),
-                        Ok(Some(goodbye)) => return End::Goodbye(goodbye),
-                        Err(error) => Err(error),
-                    },
-                    Err(error) => Err(error.to_string()),
-                },
-                _ = heartbeat.tick() => self.beat(None),
-                line = logs.next() => self.say(Envelope::of(&line)),
-                () = stop.cancelled() => return End::Stopped,
+            // Held over everything else that happens: how long the coordinator has been silent is
+            // counted in this future, and would begin anew with every heartbeat of ours.
+            let mut next = std::pin::pin!(receiver.next());
+            let received = loop {
+                let done = tokio::select! {
+                    received = &mut next => break received,
+                    _ = heartbeat.tick() => self.beat(None),
+                    line = logs.next() => self.say(Envelope::of(&line)),
+                    () = stop.cancelled() => return End::Stopped,
+                };
+                if let Err(error) = done {
+                    return End::Broken(error);
+                }
             };
-            if let Err(error) = done {
-                return End::Broken(error);
+            let taken = received
+                .map_err(|error| error.to_string())
+                .and_then(|envelope| self.take(&envelope));
+            match taken {
+                Ok(None) => {}
+                Ok(Some(goodbye)) => return End::Goodbye(goodbye),
+                Err(error) => return End::Broken(error),
             }
         }
     }
@@ -182,9 +188,9 @@ impl Session {
                 self.take_control(id, envelope.open().map_err(text)?)?;
             }
             Kind::Goodbye => return Ok(Some(envelope.open().map_err(text)?)),
-            // An answer to ours; that it came is what counts.
             Kind::Heartbeat => {
                 let heartbeat: Heartbeat = envelope.open().map_err(text)?;
+                // Without a number it answers one of ours; that it came is what counts.
                 if heartbeat.probe.is_some() {
                     self.beat(heartbeat.probe)?;
                 }

@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
 mod command;
 mod endings;
+mod golden;
 mod kept;
 mod spool;

@@ -117,7 +117,7 @@ impl Agent {
                 proof_message(identity.coordinator_id, hello.machine, &nonce, Some(&exporter));
             let signature = Signature::from_slice(&proof.signature).expect("64 bytes");
             self.verifying.verify_strict(&message, &signature).expect("the proof is right");
-            let welcome = Welcome { epoch: 1, heartbeat_ms: 60_000, coordinator_time_us: 0 };
+            let welcome = Welcome { epoch: 1, heartbeat_ms: 15_000, coordinator_time_us: 0 };
             sender.control(&Envelope::of(&welcome).expect("encodes")).expect("open");
             hello
         };

@@ -1,10 +1,10 @@
 //! What is not done, and what is not understood.
 
-use reeve_agent::policy::{ExecRule, Policy};
+use reeve_agent::policy::{Allow, ExecRule, Policy};
 use reeve_agent::uplink::session::End;
 use reeve_protocol::{
-    CoordinatorId, Envelope, Evidence, Goodbye, GoodbyeReason, JournalId, Kind, OperationId,
-    Outcome, Request,
+    CoordinatorId, Envelope, Evidence, Goodbye, GoodbyeReason, Heartbeat, JournalId, Kind,
+    OperationId, Outcome, Request,
 };
 
 use crate::agent::{Coordinator, Got, Machine, shell};
@@ -50,7 +50,10 @@ async fn each_reason_to_refuse_has_its_code() {
 #[tokio::test]
 async fn policy_has_the_last_word() {
     let mut machine = Machine::new();
-    machine.policy = Policy { exec: ExecRule::Nothing, ..Policy::default() };
+    machine.policy = Policy {
+        allow: Allow { exec: ExecRule::Nothing, ..Allow::default() },
+        ..Policy::default()
+    };
     let agent = machine.start().await;
     let mut coordinator = agent.connect().await;
     let request = coordinator.make_request(&shell("true"));
@@ -162,4 +165,48 @@ async fn damaged_spool_is_lost_and_never_silently_short() {
     coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
     let Outcome::Lost(Evidence { code, .. }) = got.outcome() else { panic!("{:?}", got.outcome()) };
     assert_eq!(code, "spool_damaged");
+}
+
+#[tokio::test]
+async fn probe_is_answered_at_once_with_its_number() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    for number in [1, u64::MAX] {
+        let probe = Heartbeat { time_us: 1, probe: Some(number), metrics: None };
+        coordinator.sender.control(&Envelope::of(&probe).expect("encodes")).expect("open");
+        let answer = loop {
+            let envelope = coordinator.hear().await;
+            if envelope.kind == Kind::Heartbeat {
+                let heartbeat: Heartbeat = envelope.open().expect("a heartbeat");
+                if heartbeat.probe.is_some() {
+                    break heartbeat;
+                }
+            }
+        };
+        assert_eq!(answer.probe, Some(number));
+        assert!(answer.time_us > 1, "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_coordinator_is_noticed_although_we_go_on_talking() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let Coordinator { mut receiver, mut end, sender: _open, .. } = agent.connect().await;
+    let began = tokio::time::Instant::now();
+    let mut heard = 0;
+    let end = loop {
+        tokio::select! {
+            end = end.recv() => break end.expect("the session ends"),
+            Ok(envelope) = receiver.next() => {
+                heard += usize::from(envelope.kind == Kind::Heartbeat);
+            }
+        }
+    };
+    assert!(matches!(&end, End::Broken(reason) if reason.contains("silent")), "{end:?}");
+    let took = began.elapsed();
+    let limit = reeve_protocol::limits::SILENCE_LIMIT;
+    assert!(took >= limit && took < limit + std::time::Duration::from_secs(5), "{took:?}");
+    assert!(heard >= 2, "only {heard} heartbeats: this is not the case that is to be tested");
 }

@@ -11,6 +11,7 @@ use reeve_sdk::api::OperationState;
 use super::state::Phase;
 use super::{Conductor, Operation, RECONNECT_GRACE};
 use crate::fleet::{Event, Session};
+use crate::machines::Registry;
 use crate::operations::output::{Command, Opening};
 use crate::operations::row::Ending;
 use crate::operations::store;
@@ -115,7 +116,7 @@ impl Conductor {
             let machine = self.book.machines.entry(operation.machine).or_default();
             operation.phase = Phase::Waiting;
             if machine.session.is_none() && !waits {
-                let ending = offline(operation);
+                let ending = unreachable(&self.registry, operation);
                 self.book.endings.push((operation_id, ending));
                 continue;
             }
@@ -215,7 +216,7 @@ impl Conductor {
                     machine.session.is_none() && machine.gone_us.saturating_add(grace) <= now_us
                 })
             {
-                self.book.endings.push((*id, offline(operation)));
+                self.book.endings.push((*id, unreachable(&self.registry, operation)));
             }
         }
         // What could not be recorded is tried again.
@@ -270,10 +271,24 @@ impl Conductor {
     }
 }
 
-fn offline(operation: &Operation) -> Ending {
+/// Why a machine without a session cannot be given anything.
+fn unreachable(registry: &Registry, operation: &Operation) -> Ending {
+    let name = &operation.name;
+    let quarantined =
+        registry.find(operation.machine).is_some_and(|known| known.quarantined_us.is_some());
+    if quarantined {
+        return Ending::decided(
+            OperationState::Expired,
+            "machine_quarantined",
+            format!(
+                "'{name}' is in quarantine because two agents used its key at the same time; it \
+                 never started. Stop the copy, then: reeve machines unquarantine {name}"
+            ),
+        );
+    }
     Ending::decided(
         OperationState::Expired,
         "machine_offline",
-        format!("'{}' is offline; it never started. To wait for it use --wait 1h", operation.name),
+        format!("'{name}' is offline; it never started. To wait for it use --wait 1h"),
     )
 }

@@ -18,6 +18,8 @@ use std::os::fd::AsFd;
 
 use reeve_protocol::{Stream, Totals};
 
+use crate::host::files;
+
 pub use reader::{Piece, SpoolReader};
 pub use writer::{Append, SpoolWriter};
 
@@ -97,9 +99,7 @@ fn advance(at: &mut Totals, stream: Stream, count: u64) {
 /// What the file system says.
 pub fn list_segments(folder: impl AsFd) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
+    for name in files::list(folder)? {
         let offset = name.strip_prefix(FRESH).or_else(|| name.strip_prefix(TAKEN));
         if let Some(offset) = offset.and_then(|text| text.parse().ok()) {
             found.push(offset);
@@ -113,7 +113,7 @@ pub fn list_segments(folder: impl AsFd) -> io::Result<Vec<u64>> {
 fn remove_segment(folder: impl AsFd, from: u64) {
     let folder = folder.as_fd();
     for name in [fresh_name(from), taken_name(from)] {
-        let _ = rustix::fs::unlinkat(folder, name, rustix::fs::AtFlags::empty());
+        let _ = files::remove(folder, &name);
     }
 }
 

@@ -1,15 +1,17 @@
 //! The agent's half: read in order from any offset that is still needed.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 use reeve_protocol::{Gap, Stream, Totals};
-use rustix::fs::{Mode, OFlags};
 
 use super::{
     HEADER_BYTES, RECORD_BYTES, advance, decode_header, decode_record, fresh_name, list_segments,
     taken_name,
 };
+use crate::host::files;
 
 /// What comes next in the merged order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub enum Piece {
 
 #[derive(Debug)]
 struct Open {
-    file: OwnedFd,
+    file: File,
     /// Where to read next in the file.
     position: u64,
     /// The record being read: its stream and the bytes of it not yet read.
@@ -106,12 +108,37 @@ impl SpoolReader {
                 self.read_exact(&mut bytes)?;
                 let at = self.at;
                 self.consume(stream, bytes.len() as u64);
+                self.extend(stream, &mut bytes, end, room)?;
                 return Ok(Some(Piece::Bytes { stream, at, bytes }));
             }
             if let Some(gap) = self.enter_next_segment()? {
                 return Ok(Some(gap));
             }
         }
+    }
+
+    /// Adds the records that follow in the same stream: a command that writes line by line would
+    /// otherwise cost a frame for each.
+    fn extend(
+        &mut self,
+        stream: Stream,
+        bytes: &mut Vec<u8>,
+        end: u64,
+        room: usize,
+    ) -> io::Result<()> {
+        while bytes.len() < room && self.at.all < end {
+            let Some((next, left)) = self.find_record()? else { return Ok(()) };
+            if next != stream {
+                return Ok(());
+            }
+            let more = left.min(end - self.at.all).min((room - bytes.len()) as u64);
+            let had = bytes.len();
+            bytes.resize(had + usize::try_from(more).unwrap_or(0), 0);
+            let (_, fresh) = bytes.split_at_mut(had);
+            self.read_exact(fresh)?;
+            self.consume(stream, more);
+        }
+        Ok(())
     }
 
     /// Reads to the end of what is whole. Where that is.
@@ -145,16 +172,17 @@ impl SpoolReader {
     /// Opens a segment so that it cannot be dropped any more.
     fn take(&self, from: u64) -> io::Result<(Open, Totals)> {
         let taken = taken_name(from);
-        match rustix::fs::renameat(&self.folder, fresh_name(from), &self.folder, &taken) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
+        match files::rename(&self.folder, &fresh_name(from), &taken) {
+            Ok(()) => {}
+            // Taken before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, &taken, flags, Mode::empty())?;
+        let file = files::open(&self.folder, &taken)?;
         let mut header = [0; 32];
         let mut done = 0;
         while done < header.len() {
-            match rustix::io::pread(&file, &mut header[done..], done as u64)? {
+            match file.read_at(&mut header[done..], done as u64)? {
                 0 => return Err(damaged("a segment without a header")),
                 count => done += count,
             }
@@ -177,14 +205,14 @@ impl SpoolReader {
         let mut head = [0; RECORD_BYTES as usize];
         let mut done = 0;
         while done < head.len() {
-            match rustix::io::pread(&open.file, &mut head[done..], open.position + done as u64)? {
+            match open.file.read_at(&mut head[done..], open.position + done as u64)? {
                 0 => return Ok(None),
                 count => done += count,
             }
         }
         let Some((stream, length)) = decode_record(head) else { return Ok(None) };
         let end = open.position + RECORD_BYTES + u64::from(length);
-        let size = u64::try_from(rustix::fs::fstat(&open.file)?.st_size).unwrap_or(0);
+        let size = open.file.metadata()?.len();
         if size < end {
             // Torn: the keeper died, or the disk filled up, while it wrote this.
             return Ok(None);
@@ -198,7 +226,7 @@ impl SpoolReader {
         let Some(open) = &self.open else { return Err(damaged("no segment")) };
         let mut done = 0;
         while done < bytes.len() {
-            match rustix::io::pread(&open.file, &mut bytes[done..], open.position + done as u64)? {
+            match open.file.read_at(&mut bytes[done..], open.position + done as u64)? {
                 0 => return Err(damaged("a segment that became shorter")),
                 count => done += count,
             }

@@ -1,16 +1,17 @@
 //! The keeper's half: append, and make room.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use reeve_protocol::ops::SpoolFull;
 use reeve_protocol::{Stream, Totals};
-use rustix::fs::{Mode, OFlags};
 
 use super::{
     HEADER_BYTES, RECORD_BYTES, advance, encode_header, encode_record, fresh_name, remove_segment,
 };
+use crate::host::files;
 
 #[derive(Debug)]
 struct Segment {
@@ -33,7 +34,7 @@ pub enum Append {
 pub struct SpoolWriter {
     folder: OwnedFd,
     segments: VecDeque<Segment>,
-    current: Option<OwnedFd>,
+    current: Option<File>,
     /// Behind the last byte.
     end: Totals,
     /// Bytes on disk, all segments.
@@ -91,7 +92,7 @@ impl SpoolWriter {
         for at in 1..self.segments.len().saturating_sub(1) {
             let name = fresh_name(self.segments[at].from);
             // By the name of those not taken: the agent's renaming and this cannot both succeed.
-            if rustix::fs::unlinkat(&self.folder, name, rustix::fs::AtFlags::empty()).is_ok()
+            if files::remove(&self.folder, &name).is_ok()
                 && let Some(segment) = self.segments.remove(at)
             {
                 self.size -= segment.size;
@@ -108,7 +109,7 @@ impl SpoolWriter {
     pub fn append(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<Append> {
         match self.try_append(stream, bytes) {
             Ok(()) => Ok(Append::Done),
-            Err(error) if crate::keeper::files::is_disk_full(&error) => Ok(Append::DiskFull),
+            Err(error) if files::is_disk_full(&error) => Ok(Append::DiskFull),
             Err(error) => Err(error),
         }
     }
@@ -126,20 +127,9 @@ impl SpoolWriter {
         let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         let record = encode_record(stream, length);
         let whole = RECORD_BYTES + u64::from(length);
-        let mut done = 0;
-        while done < whole {
-            let skip = usize::try_from(done).map_err(io::Error::other)?;
-            let head = record.get(skip..).unwrap_or_default();
-            let tail = &bytes[skip.saturating_sub(record.len())..];
-            let parts = [io::IoSlice::new(head), io::IoSlice::new(tail)];
-            // A short write continues; a failed one is written over by the next attempt, because
-            // nobody reads behind the end that was announced.
-            let count = rustix::io::pwritev(file, &parts, segment.size + done)?;
-            if count == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            done += count as u64;
-        }
+        // One that fails half way is written over by the next attempt, because nobody reads behind
+        // the end that was announced.
+        files::write_at(file, &record, bytes, segment.size)?;
         segment.size += whole;
         self.size += whole;
         advance(&mut self.end, stream, u64::from(length));
@@ -148,12 +138,10 @@ impl SpoolWriter {
 
     fn begin_segment(&mut self) -> io::Result<()> {
         let name = fresh_name(self.end.all);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, &name, flags, Mode::from_raw_mode(0o600))?;
-        let count = rustix::io::pwrite(&file, &encode_header(self.end), 0)?;
-        if count as u64 != HEADER_BYTES {
-            let _ = rustix::fs::unlinkat(&self.folder, &name, rustix::fs::AtFlags::empty());
-            return Err(io::ErrorKind::StorageFull.into());
+        let file = files::create(&self.folder, &name)?;
+        if let Err(error) = files::write_at(&file, &encode_header(self.end), &[], 0) {
+            let _ = files::remove(&self.folder, &name);
+            return Err(error);
         }
         self.segments.push_back(Segment { from: self.end.all, size: HEADER_BYTES });
         self.size += HEADER_BYTES;

@@ -1,10 +1,14 @@
 //! `/etc/reeve/agent.toml`: the machine owner's last word. Nothing the coordinator says loosens it.
 
+mod rules;
+
 use std::path::{Path, PathBuf};
 
 use reeve_protocol::ops::{Command, ExecuteCommand};
 use reeve_protocol::{Refusal, limits};
 use serde::Deserialize;
+
+pub use rules::{Allow, ExecRule, FilesRule, PathRules};
 
 /// Where it is unless said otherwise.
 pub const DEFAULT_PATH: &str = "/etc/reeve/agent.toml";
@@ -40,48 +44,12 @@ pub enum PolicyError {
     },
 }
 
-/// Whether commands may run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ExecRule {
-    /// None.
-    Nothing,
-    /// Only such as cannot change anything.
-    Inspect,
-    /// All.
-    #[default]
-    All,
-}
-
-impl<'de> Deserialize<'de> for ExecRule {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Flag(bool),
-            Word(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Flag(true) => Ok(Self::All),
-            Written::Flag(false) => Ok(Self::Nothing),
-            Written::Word(word) if word == "inspect" => Ok(Self::Inspect),
-            Written::Word(word) => Err(serde::de::Error::custom(format!(
-                "exec is false, \"inspect\" or true, not \"{word}\""
-            ))),
-        }
-    }
-}
-
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Written {
     allow: Allow,
+    paths: PathRules,
     exec: Exec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Allow {
-    exec: ExecRule,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -95,8 +63,10 @@ struct Exec {
 /// What this machine lets anyone do.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Whether commands may run.
-    pub exec: ExecRule,
+    /// What may be done at all.
+    pub allow: Allow,
+    /// Where files may be touched.
+    pub paths: PathRules,
     /// As whom; `None` is everybody.
     pub users: Option<Vec<String>>,
     /// How many at once.
@@ -108,7 +78,8 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            exec: ExecRule::All,
+            allow: Allow::default(),
+            paths: PathRules::default(),
             users: None,
             max_concurrent: limits::DEFAULT_MAX_CONCURRENT,
             deny: Vec::new(),
@@ -147,8 +118,12 @@ impl Policy {
                 ),
             });
         }
+        if let Some(reason) = written.paths.find_fault() {
+            return Err(PolicyError::Value { path: path.to_owned(), reason });
+        }
         Ok(Self {
-            exec: written.allow.exec,
+            allow: written.allow,
+            paths: written.paths,
             users: written.exec.users,
             max_concurrent: most,
             deny: written.exec.deny,
@@ -161,7 +136,7 @@ impl Policy {
     /// Why not, as it is to be reported.
     pub fn check(&self, command: &ExecuteCommand, user: &str) -> Result<(), Refusal> {
         let refuse = |code: &str, message: String| Err(Refusal { code: code.to_owned(), message });
-        match self.exec {
+        match self.allow.exec {
             ExecRule::All => {}
             ExecRule::Nothing => {
                 return refuse(
@@ -257,10 +232,57 @@ mod tests {
             ("[allow]\nexec = false", ExecRule::Nothing),
             ("[allow]\nexec = \"inspect\"", ExecRule::Inspect),
         ] {
-            assert_eq!(policy(text).expect(text).exec, expected);
+            assert_eq!(policy(text).expect(text).allow.exec, expected);
         }
         assert!(policy("[allow]\nexec = \"sometimes\"").is_err());
         assert!(policy("[exec]\nmax_concurrent = 0").is_err());
+    }
+
+    #[test]
+    fn every_key_is_understood_and_kept() {
+        let rules = policy(
+            "[allow]\nexec = \"inspect\"\nfiles = \"read\"\nlogs = false\nterminal = false\n\
+             upgrade = false\n[paths]\nallowed = [\"/srv\"]\nblocked = [\"/etc/shadow\", \"~/.ssh\"]\n\
+             [exec]\nusers = [\"root\"]\nmax_concurrent = 3\ndeny = [\"reboot\"]",
+        )
+        .expect("valid");
+        let allow = Allow {
+            exec: ExecRule::Inspect,
+            files: FilesRule::Read,
+            logs: false,
+            terminal: false,
+            upgrade: false,
+        };
+        assert_eq!(rules.allow, allow);
+        assert_eq!(rules.paths.allowed, ["/srv"]);
+        assert_eq!(rules.paths.blocked, ["/etc/shadow", "~/.ssh"]);
+        assert_eq!((rules.max_concurrent, rules.deny.as_slice()), (3, &["reboot".to_owned()][..]));
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        for text in [
+            "[allow]\nfiles = true",
+            "[allow]\nfiles = \"some\"",
+            "[allow]\nlogs = \"yes\"",
+            "[paths]\nallowed = [\"srv\"]",
+            "[paths]\nallowed = [\"~\"]",
+            "[paths]\nblocked = [\"/a/../b\"]",
+            "[paths]\nblocked = [\"~root/x\"]",
+            "[paths]\nhidden = []",
+        ] {
+            assert!(policy(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn policy_that_comes_with_the_installer_changes_nothing() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../installer/agent.toml");
+        let installed = Policy::load(&path, true).expect("it loads");
+        let none = Policy::default();
+        assert_eq!((installed.allow, installed.paths), (none.allow, none.paths));
+        assert_eq!((installed.users, installed.deny), (none.users, none.deny));
+        assert_eq!(installed.max_concurrent, none.max_concurrent);
     }
 
     #[test]

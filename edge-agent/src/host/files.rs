@@ -1,0 +1,106 @@
+//! Files by their name in an open folder (openat(2) and its kin), at offsets, and locked. A folder
+//! that is moved or that has a long path makes no difference.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+/// Files are for their owner only.
+const OWNER_ONLY: Mode = Mode::RUSR.union(Mode::WUSR);
+
+fn open_with(folder: impl AsFd, name: &str, flags: OFlags) -> io::Result<File> {
+    Ok(File::from(rustix::fs::openat(folder, name, flags | OFlags::CLOEXEC, OWNER_ONLY)?))
+}
+
+/// Opens a file to read it.
+///
+/// # Errors
+/// What open(2) says.
+pub fn open(folder: impl AsFd, name: &str) -> io::Result<File> {
+    open_with(folder, name, OFlags::RDONLY)
+}
+
+/// Opens an empty file to write it; one that is there is emptied.
+///
+/// # Errors
+/// What open(2) says.
+pub fn create(folder: impl AsFd, name: &str) -> io::Result<File> {
+    open_with(folder, name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)
+}
+
+/// Opens a file, which is made if need be and otherwise kept as it is.
+///
+/// # Errors
+/// What open(2) says.
+pub fn open_or_create(folder: impl AsFd, name: &str) -> io::Result<File> {
+    open_with(folder, name, OFlags::RDWR | OFlags::CREATE)
+}
+
+/// Gives a file another name in the same folder, in one step; a file that has it is replaced.
+///
+/// # Errors
+/// What rename(2) says.
+pub fn rename(folder: impl AsFd, from: &str, to: &str) -> io::Result<()> {
+    let folder = folder.as_fd();
+    Ok(rustix::fs::renameat(folder, from, folder, to)?)
+}
+
+/// Removes a file.
+///
+/// # Errors
+/// What unlink(2) says.
+pub fn remove(folder: impl AsFd, name: &str) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+}
+
+/// Names of everything in the folder; names that are no UTF-8 are none of ours and left out.
+///
+/// # Errors
+/// What readdir(3) says.
+pub fn list(folder: impl AsFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// Writes `head`, then `tail`, at an offset, in one call as far as the kernel takes them in one.
+///
+/// # Errors
+/// What pwritev(2) says. How much was written before is not known then.
+pub fn write_at(file: &File, head: &[u8], tail: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < head.len() + tail.len() {
+        let parts = [
+            io::IoSlice::new(head.get(done..).unwrap_or_default()),
+            io::IoSlice::new(&tail[done.saturating_sub(head.len())..]),
+        ];
+        match rustix::io::pwritev(file, &parts, offset + done as u64)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => done += count,
+        }
+    }
+    Ok(())
+}
+
+/// Takes the file's lock, without waiting. `false` when another open file has it: the lock belongs
+/// to the open file and to whoever inherited it (flock(2)), so no process id can be mistaken for it.
+///
+/// # Errors
+/// What flock(2) says.
+pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
+    match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an error says that the disk, or the share of it we may use, is full.
+#[must_use]
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
