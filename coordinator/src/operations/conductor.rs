@@ -172,6 +172,7 @@ impl Conductor {
         match request {
             Request::Admit(admission, reply) => self.admit(*admission, reply),
             Request::Cancel { target, principal, reason, done } => {
+                let done = Some(done);
                 self.book.cancels.push(state::Cancel { target, principal, reason, done });
             }
             Request::Abandon(machine) => self.abandon(machine),
@@ -229,12 +230,11 @@ impl Conductor {
     /// Those of a job that run are cancelled because of the rollout. Nobody's decision but the
     /// requester's, who asked for it with the job.
     fn cancel_running(&mut self, job: JobId, reason: &str) {
-        let done = oneshot::channel().0;
         self.book.cancels.push(state::Cancel {
             target: CancelTarget::Job(job),
             principal: "system".to_owned(),
             reason: reason.to_owned(),
-            done,
+            done: None,
         });
     }
 }

@@ -266,7 +266,9 @@ impl Conductor {
                     "it has ended already; there is nothing to cancel",
                 ))
             };
-            let _ = cancel.done.send(answer);
+            if let Some(done) = cancel.done {
+                let _ = done.send(answer);
+            }
         }
     }
 
@@ -281,7 +283,12 @@ impl Conductor {
             let _ = pending.reply.send(Err(ApiError::unavailable(error)));
         }
         for cancel in batch.cancels {
-            let _ = cancel.done.send(Err(ApiError::unavailable(error)));
+            match cancel.done {
+                Some(done) => {
+                    let _ = done.send(Err(ApiError::unavailable(error)));
+                }
+                None => self.book.cancels.push(cancel),
+            }
         }
     }
 

@@ -82,7 +82,9 @@ pub struct Cancel {
     pub target: CancelTarget,
     pub principal: String,
     pub reason: String,
-    pub done: oneshot::Sender<Result<(), ApiError>>,
+    /// Told when it is recorded, or cannot be. Without it, nobody but we asked, and it is tried
+    /// again until it is.
+    pub done: Option<oneshot::Sender<Result<(), ApiError>>>,
 }
 
 /// An admission that waits to be recorded.
