@@ -112,6 +112,7 @@ impl Conductor {
     pub async fn restore(&mut self) -> Result<(), DbError> {
         let mut conn = self.db.reader().await?;
         let rows = store::list_open(&mut conn).await?;
+        self.book.unfinished.extend(store::list_unfinished_jobs(&mut conn).await?);
         let mut jobs: std::collections::BTreeMap<JobId, Vec<OperationRow>> =
             std::collections::BTreeMap::new();
         for row in rows {
@@ -187,8 +188,12 @@ impl Conductor {
                         operation.phase = state::Phase::Running;
                     }
                 }
-                Closing::Ended { operation, state } => {
+                Closing::Ended { operation, state, job_done } => {
+                    let job = self.book.operations.get(&operation).map(|found| found.job);
                     self.forget(operation, state == OperationState::Succeeded);
+                    if let Some(job) = job.filter(|_| job_done) {
+                        self.book.unfinished.remove(&job);
+                    }
                 }
             }
         }
@@ -222,6 +227,7 @@ impl Conductor {
         }
         if self.book.jobs.get(&operation.job).is_some_and(|job| job.open == 0) {
             self.book.jobs.remove(&operation.job);
+            self.book.unfinished.insert(operation.job);
         } else {
             self.release(operation.job);
         }

@@ -103,6 +103,9 @@ pub struct Book {
     pub dirty_machines: BTreeSet<MachineId>,
     pub admissions: Vec<Pending>,
     pub cancels: Vec<Cancel>,
+    /// Jobs without anything open that are not known to be recorded as ended: two transactions that
+    /// each end one of the last two operations may each see the other as open.
+    pub unfinished: BTreeSet<JobId>,
     /// Ends that the conductor has decided and that are not recorded yet.
     pub endings: Vec<(OperationId, Ending)>,
 }
