@@ -59,7 +59,7 @@ pub struct Admission {
 /// What came of an admission.
 pub enum Admitted {
     /// Recorded and under way; the operations as they are now.
-    New(JobRow, Vec<OperationRow>),
+    New(Box<JobRow>, Vec<OperationRow>),
     /// It was asked for before with the same key.
     Existing(JobId),
 }

@@ -224,7 +224,7 @@ impl Conductor {
                     for ended in rows.iter().filter(|row| row.state.is_terminal()) {
                         self.forget(ended.id, false);
                     }
-                    let _ = pending.reply.send(Ok(Admitted::New(row, rows)));
+                    let _ = pending.reply.send(Ok(Admitted::New(Box::new(row), rows)));
                 }
                 Err(refused) => {
                     self.book.withdraw(job.id, &operations);

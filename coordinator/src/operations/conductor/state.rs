@@ -179,7 +179,12 @@ impl Book {
         let mut progress =
             Progress::new(&job.rollout, queued).map_err(|error| content(error.to_string()))?;
         let ended = counts.total - counts.queued - counts.sent - counts.running;
-        let verdict = progress.resume(under_way, ended - counts.succeeded.min(ended));
+        let verdict = progress.resume(
+            &job.rollout,
+            counts.total as usize,
+            under_way,
+            ended - counts.succeeded.min(ended),
+        );
         self.add(job, &rows, work, progress);
         for row in rows {
             let machine = self.machines.entry(row.machine_id).or_default();
