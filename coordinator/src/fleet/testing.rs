@@ -21,8 +21,8 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::hex;
 use crate::testing::TestCoordinator;
@@ -161,6 +161,15 @@ impl Agent {
         path: &str,
         protocol: Option<&str>,
     ) -> WebSocketStream<TlsStream<TcpStream>> {
+        Self::try_websocket(server, path, protocol).await.expect("a WebSocket")
+    }
+
+    /// Likewise; what was answered instead if that was none.
+    pub async fn try_websocket(
+        server: &TestCoordinator,
+        path: &str,
+        protocol: Option<&str>,
+    ) -> Result<WebSocketStream<TlsStream<TcpStream>>, http::StatusCode> {
         let mut roots = rustls::RootCertStore::empty();
         let pem = server.running.state.ca.pem().expect("a certificate");
         roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a CA");
@@ -182,7 +191,11 @@ impl Agent {
         let name = ServerName::try_from("127.0.0.1").expect("a name");
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let tls = connector.connect(name, tcp).await.expect("TLS");
-        tokio_tungstenite::client_async(request, tls).await.expect("a WebSocket").0
+        match tokio_tungstenite::client_async(request, tls).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(Error::Http(answer)) => Err(answer.status()),
+            Err(error) => panic!("no answer: {error}"),
+        }
     }
 
     /// The signature that answers a challenge on this connection.

@@ -162,6 +162,7 @@ impl Machines {
         }
         let public_key = parse_key(&request.public_key)?;
         let id = EnrolmentTokenId(token.id);
+        let _door = self.door.lock().await;
         let mut tx = self.db.begin().await?;
         let row = store::find(&mut tx, id).await?;
         // The hash is compared even when there is no such token, so that the time says nothing.

@@ -4,8 +4,11 @@ mod enrolment;
 mod registry;
 mod routes;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::StatusCode;
 use reeve_protocol::MachineId;
@@ -33,6 +36,9 @@ pub struct Machines {
     db: Db,
     clock: Clock,
     registry: Registry,
+    /// Held by whoever lets a machine in, until the registry knows it: names and ids are chosen by
+    /// what the registry knows.
+    door: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Machines {
@@ -45,7 +51,7 @@ impl Machines {
         for known in store::list_known(&mut *db.reader().await?).await? {
             registry.put(known);
         }
-        Ok(Self { db, clock, registry })
+        Ok(Self { db, clock, registry, door: Arc::default() })
     }
 
     /// Names, labels and standing of all of them.
@@ -64,7 +70,7 @@ impl Machines {
         &self,
         principal: &Principal,
         selector: &str,
-    ) -> Result<Vec<std::sync::Arc<Known>>, ApiError> {
+    ) -> Result<Vec<Arc<Known>>, ApiError> {
         let selector = parse_selector(selector)?;
         let visible = |known: &Known| {
             known.revoked_us.is_none()
@@ -91,11 +97,7 @@ impl Machines {
     ///
     /// # Errors
     /// 404 with the nearest names.
-    pub fn find(
-        &self,
-        principal: &Principal,
-        text: &str,
-    ) -> Result<std::sync::Arc<Known>, ApiError> {
+    pub fn find(&self, principal: &Principal, text: &str) -> Result<Arc<Known>, ApiError> {
         let visible = |known: &Known| principal.scope.matches(known.id, &known.name, &known.labels);
         self.registry
             .find_named(text)
@@ -112,7 +114,7 @@ impl Machines {
         principal: &Principal,
         text: &str,
         change: MachineChange,
-    ) -> Result<std::sync::Arc<Known>, ApiError> {
+    ) -> Result<Arc<Known>, ApiError> {
         let old = self.find(principal, text)?;
         let mut new = Known::clone(&old);
         if let Some(name) = &change.name {
@@ -248,10 +250,7 @@ impl Machines {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn describe(
-        &self,
-        machines: &[std::sync::Arc<Known>],
-    ) -> Result<Vec<Machine>, DbError> {
+    pub async fn describe(&self, machines: &[Arc<Known>]) -> Result<Vec<Machine>, DbError> {
         let mut conn = self.db.reader().await?;
         let mut described = Vec::with_capacity(machines.len());
         for known in machines {

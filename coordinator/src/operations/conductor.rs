@@ -114,6 +114,7 @@ impl Conductor {
     pub async fn restore(&mut self) -> Result<(), DbError> {
         let mut conn = self.db.reader().await?;
         let rows = store::list_open(&mut conn).await?;
+        self.book.unfinished.extend(store::list_unfinished_jobs(&mut conn).await?);
         let mut jobs: std::collections::BTreeMap<JobId, Vec<OperationRow>> =
             std::collections::BTreeMap::new();
         for row in rows {
@@ -174,6 +175,7 @@ impl Conductor {
         match request {
             Request::Admit(admission, reply) => self.admit(*admission, reply),
             Request::Cancel { target, principal, reason, done } => {
+                let done = Some(done);
                 self.book.cancels.push(state::Cancel { target, principal, reason, done });
             }
             Request::Abandon(machine) => self.abandon(machine),
@@ -188,8 +190,12 @@ impl Conductor {
                         operation.phase = state::Phase::Running;
                     }
                 }
-                Closing::Ended { operation, state } => {
+                Closing::Ended { operation, state, job_done } => {
+                    let job = self.book.operations.get(&operation).map(|found| found.job);
                     self.forget(operation, state == OperationState::Succeeded);
+                    if let Some(job) = job.filter(|_| job_done) {
+                        self.book.unfinished.remove(&job);
+                    }
                 }
             }
         }
@@ -230,6 +236,7 @@ impl Conductor {
         }
         if self.book.jobs.get(&operation.job).is_some_and(|job| job.open == 0) {
             self.book.jobs.remove(&operation.job);
+            self.book.unfinished.insert(operation.job);
         } else {
             self.release(operation.job);
         }
@@ -238,12 +245,11 @@ impl Conductor {
     /// Those of a job that run are cancelled because of the rollout. Nobody's decision but the
     /// requester's, who asked for it with the job.
     fn cancel_running(&mut self, job: JobId, reason: &str) {
-        let done = oneshot::channel().0;
         self.book.cancels.push(state::Cancel {
             target: CancelTarget::Job(job),
             principal: "system".to_owned(),
             reason: reason.to_owned(),
-            done,
+            done: None,
         });
     }
 }

@@ -72,7 +72,17 @@ impl Progress {
 
     /// A rollout that a former run of the coordinator began: these are under way, that many have
     /// not succeeded. What that means may not have been recorded then.
-    pub fn resume(&mut self, open: usize, failures: u32) -> Verdict {
+    pub fn resume(
+        &mut self,
+        rollout: &Rollout,
+        total: usize,
+        open: usize,
+        failures: u32,
+    ) -> Verdict {
+        // A share is one of all machines, not of those that are left.
+        if let Some(Ok(batch)) = rollout.batch.as_deref().map(|text| parse_batch(text, total)) {
+            self.batch = batch;
+        }
         self.open = open;
         self.failures = failures;
         self.judge()
@@ -217,6 +227,22 @@ mod tests {
         assert_eq!(progress.ended(true), Verdict::GoOn);
         assert_eq!(progress.ended(false), Verdict::CancelAll);
         assert_eq!(progress.ended(false), Verdict::GoOn);
+    }
+
+    #[test]
+    fn share_is_one_of_all_machines_also_after_a_restart() {
+        let rollout = Rollout { batch: Some("50%".to_owned()), ..Rollout::default() };
+        let mut left = progress(&rollout, 6);
+        assert_eq!(left.resume(&rollout, 10, 0, 0), Verdict::GoOn);
+        assert_eq!(left.release().len(), 5);
+    }
+
+    #[test]
+    fn verdict_of_a_former_run_is_given_again() {
+        let rollout = Rollout { max_failures: Some(2), ..Rollout::default() };
+        let mut left = progress(&rollout, 6);
+        assert_eq!(left.resume(&rollout, 10, 1, 2), Verdict::StartNoMore);
+        assert!(left.release().is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Operations {
         }
     }
 
-    async fn sweep_once(&self, keep: Duration) -> anyhow::Result<()> {
+    pub(super) async fn sweep_once(&self, keep: Duration) -> anyhow::Result<()> {
         let keep_us = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         let before_us = self.0.clock.micros().saturating_sub(keep_us);
         loop {

@@ -39,14 +39,14 @@ where
     Fut: Future<Output = ()>,
 {
     eprintln!("engine: sqlite");
-    test(Site::start(&change).await).await;
+    Box::pin(test(Site::start(&change).await)).await;
     eprintln!("engine: postgres");
     let url = postgres_url().await;
     let change = |config: &mut Config| {
         config.database.url.clone_from(&url);
         change(config);
     };
-    test(Site::start(change).await).await;
+    Box::pin(test(Site::start(change).await)).await;
 }
 
 /// Looks again and again until there is something to see.
@@ -80,10 +80,10 @@ pub fn with(mut base: Value, more: Value) -> Value {
 impl Site {
     /// On SQLite.
     pub async fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let server = TestCoordinator::start_with(|config| {
+        let server = Box::pin(TestCoordinator::start_with(|config| {
             config.limits.requests_per_minute = 1_000_000;
             change(config);
-        })
+        }))
         .await;
         let admin = server.set_up().await;
         Self { server, admin }
@@ -91,7 +91,7 @@ impl Site {
 
     /// Ends the coordinator and starts it again on the same data.
     pub async fn restart(self) -> Self {
-        Self { server: self.server.restart().await, admin: self.admin }
+        Self { server: Box::pin(self.server.restart()).await, admin: self.admin }
     }
 
     /// A machine that has joined and is not here.

@@ -1,7 +1,11 @@
 //! Stories of jobs: the real coordinator over real HTTP, scripted agents over real WebSockets.
 
+mod input;
+mod requests;
 mod restarts;
+mod rollouts;
 mod running;
 mod scopes;
+mod sweeping;
 mod trouble;
 mod viewers;

@@ -31,6 +31,8 @@ struct Batch {
     cancels: Vec<Cancel>,
     endings: Vec<(OperationId, Ending)>,
     picked: Picked,
+    /// Jobs to be ended if nothing of them is open.
+    unfinished: BTreeSet<JobId>,
 }
 
 /// What one commit has changed.
@@ -86,11 +88,13 @@ impl Conductor {
                 cancels: std::mem::take(&mut self.book.cancels),
                 endings: std::mem::take(&mut self.book.endings),
                 picked: self.pick(),
+                unfinished: std::mem::take(&mut self.book.unfinished),
             };
             if batch.admissions.is_empty()
                 && batch.cancels.is_empty()
                 && batch.endings.is_empty()
                 && batch.picked.is_empty()
+                && batch.unfinished.is_empty()
             {
                 return;
             }
@@ -134,7 +138,7 @@ impl Conductor {
                 outcome.unsent.insert(id);
             }
         }
-        let mut jobs = BTreeSet::new();
+        let mut jobs = batch.unfinished.clone();
         for (id, ending) in endings {
             if let Some(row) = store::finish(&mut tx, id, ending, None, now_us).await? {
                 jobs.insert(row.job_id);
@@ -254,6 +258,7 @@ impl Conductor {
             self.forget(row.id, false);
         }
         for job in outcome.jobs_done {
+            self.book.unfinished.remove(&job);
             self.hub.tell(Change::Job(job));
         }
         for (cancel, found) in batch.cancels.into_iter().zip(outcome.cancel_found) {
@@ -266,7 +271,9 @@ impl Conductor {
                     "it has ended already; there is nothing to cancel",
                 ))
             };
-            let _ = cancel.done.send(answer);
+            if let Some(done) = cancel.done {
+                let _ = done.send(answer);
+            }
         }
     }
 
@@ -275,13 +282,19 @@ impl Conductor {
         tracing::error!(%error, "decisions could not be recorded");
         self.put_back(batch.picked);
         self.book.endings = batch.endings;
+        self.book.unfinished.extend(batch.unfinished);
         for pending in batch.admissions {
             let admission = pending.admission;
             self.book.withdraw(admission.job.id, &admission.operations);
             let _ = pending.reply.send(Err(ApiError::unavailable(error)));
         }
         for cancel in batch.cancels {
-            let _ = cancel.done.send(Err(ApiError::unavailable(error)));
+            match cancel.done {
+                Some(done) => {
+                    let _ = done.send(Err(ApiError::unavailable(error)));
+                }
+                None => self.book.cancels.push(cancel),
+            }
         }
     }
 

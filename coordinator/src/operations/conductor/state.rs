@@ -82,7 +82,9 @@ pub struct Cancel {
     pub target: CancelTarget,
     pub principal: String,
     pub reason: String,
-    pub done: oneshot::Sender<Result<(), ApiError>>,
+    /// Told when it is recorded, or cannot be. Without it, nobody but we asked, and it is tried
+    /// again until it is.
+    pub done: Option<oneshot::Sender<Result<(), ApiError>>>,
 }
 
 /// An admission that waits to be recorded.
@@ -101,6 +103,9 @@ pub struct Book {
     pub dirty_machines: BTreeSet<MachineId>,
     pub admissions: Vec<Pending>,
     pub cancels: Vec<Cancel>,
+    /// Jobs without anything open that are not known to be recorded as ended: two transactions that
+    /// each end one of the last two operations may each see the other as open.
+    pub unfinished: BTreeSet<JobId>,
     /// Ends that the conductor has decided and that are not recorded yet.
     pub endings: Vec<(OperationId, Ending)>,
 }
@@ -174,7 +179,12 @@ impl Book {
         let mut progress =
             Progress::new(&job.rollout, queued).map_err(|error| content(error.to_string()))?;
         let ended = counts.total - counts.queued - counts.sent - counts.running;
-        let verdict = progress.resume(under_way, ended - counts.succeeded.min(ended));
+        let verdict = progress.resume(
+            &job.rollout,
+            counts.total as usize,
+            under_way,
+            ended - counts.succeeded.min(ended),
+        );
         self.add(job, &rows, work, progress);
         for row in rows {
             let machine = self.machines.entry(row.machine_id).or_default();

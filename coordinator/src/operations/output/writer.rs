@@ -73,6 +73,8 @@ pub enum Closing {
         operation: OperationId,
         /// How.
         state: OperationState,
+        /// Its job has ended with it, and that is recorded.
+        job_done: bool,
     },
 }
 

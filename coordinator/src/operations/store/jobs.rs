@@ -90,6 +90,18 @@ pub async fn finish_job_if_done(tx: &mut Tx, id: JobId, now_us: i64) -> Result<b
     Ok(done.rows_affected() == 1)
 }
 
+/// Jobs that have not ended and of which nothing is open, for a coordinator that starts.
+pub async fn list_unfinished_jobs(conn: &mut AnyConnection) -> Result<Vec<JobId>, DbError> {
+    let rows = sqlx::query(
+        "select id from jobs where state = 'running' and not exists (
+             select 1 from operations
+             where job_id = jobs.id and operations.state in ('queued', 'sent', 'running'))",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| parse(&row.try_get::<String, _>(0)?)).collect()
+}
+
 /// Notes that a job is to be cancelled. Nothing if it has ended.
 pub async fn request_job_cancel(tx: &mut Tx, id: JobId, now_us: i64) -> Result<bool, DbError> {
     let done = sqlx::query(

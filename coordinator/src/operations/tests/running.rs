@@ -18,7 +18,7 @@ async fn command_runs_from_request_to_result_and_every_step_is_recorded_first() 
         let (id, request) = agent.request().await;
         // The frame is here, so the row has to say that it was sent, and to which boot.
         let row = crate::operations::store::load(
-            &mut *site.server.running.state.db.reader().await.expect("a reader"),
+            &mut site.server.running.state.db.reader().await.expect("a reader"),
             id,
         )
         .await

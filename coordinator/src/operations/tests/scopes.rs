@@ -129,10 +129,11 @@ async fn live_events_of_other_machines_reach_nobody_they_should_not() {
             }
         }
         assert_eq!(output_of(&follower.all().await), b"bytes");
-        // A ticket is good once.
-        let request = site.server.request(Method::GET, &url);
-        let again = request.send().await.expect("an answer").status();
-        assert!(again.is_client_error(), "{again}");
+        // A ticket is good once, and nothing else opens the door.
+        for url in [url.as_str(), "/ws/frontend?ticket=x", "/ws/frontend"] {
+            let refused = Agent::try_websocket(&site.server, url, None).await.err();
+            assert!(refused.is_some_and(|status| status.is_client_error()), "{url} {refused:?}");
+        }
     })
     .await;
 }

@@ -254,7 +254,8 @@ impl Writer {
         for entry in entries {
             if let Some(ending) = &entry.ending {
                 let (operation, state) = (entry.operation, ending.state);
-                self.closings.put(Closing::Ended { operation, state });
+                let job_done = committed.jobs_done.contains(&entry.job);
+                self.closings.put(Closing::Ended { operation, state, job_done });
                 self.forget(operation);
             }
         }
