@@ -11,8 +11,8 @@ use super::row::{Ending, OperationRow};
 use crate::db::{DbError, Tx};
 
 pub use jobs::{
-    JobFilter, count_jobs_running, counts, find_by_key, finish_job_if_done, insert_job, list_jobs,
-    list_unfinished_jobs, load_job, request_job_cancel,
+    JobFilter, count_jobs_running, counts, find_by_key, finish_job_if_done, forget_keys,
+    insert_job, list_jobs, list_unfinished_jobs, load_job, request_job_cancel,
 };
 pub use read::containment_text;
 use read::{COLUMNS, read_operation};

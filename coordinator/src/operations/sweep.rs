@@ -29,7 +29,13 @@ impl Operations {
 
     pub(super) async fn sweep_once(&self, keep: Duration) -> anyhow::Result<()> {
         let keep_us = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let before_us = self.0.clock.micros().saturating_sub(keep_us);
+        let now_us = self.0.clock.micros();
+        let before_us = now_us.saturating_sub(keep_us);
+        let keep_keys = self.0.limits.idempotency_keep.as_micros();
+        let keys_before = now_us.saturating_sub(i64::try_from(keep_keys).unwrap_or(i64::MAX));
+        let mut tx = self.0.db.begin().await?;
+        store::forget_keys(&mut tx, keys_before).await?;
+        tx.commit().await?;
         loop {
             let deleted = self.delete_some(before_us).await?;
             if deleted < u64::try_from(JOBS_AT_ONCE).unwrap_or(0) {

@@ -70,6 +70,18 @@ pub async fn find_by_key(
     row.map(|row| Ok((parse(&row.try_get::<String, _>(0)?)?, row.try_get(1)?))).transpose()
 }
 
+/// Forgets `Idempotency-Key`s of jobs made before a time.
+pub async fn forget_keys(tx: &mut Tx, before_us: i64) -> Result<(), DbError> {
+    sqlx::query(
+        "update jobs set idempotency_key = null, request_hash = null
+         where idempotency_key is not null and created_us < $1",
+    )
+    .bind(before_us)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Ends a job if all its operations have ended. Whether it did.
 pub async fn finish_job_if_done(tx: &mut Tx, id: JobId, now_us: i64) -> Result<bool, DbError> {
     let done = sqlx::query(

@@ -205,7 +205,8 @@ impl Writer {
         let may_grow = self.credit < CREDIT_BUDGET;
         for entry in entries {
             let Some(live) = self.live.get_mut(&entry.operation) else { continue };
-            let grew = entry.durable.all > live.durable.all;
+            let fresh = entry.durable.all.saturating_sub(live.durable.all);
+            let grew = fresh > 0;
             live.durable = entry.durable;
             let ended = entry.ending.is_some();
             if grew || ended || live.resumed {
@@ -229,9 +230,7 @@ impl Writer {
                 live.started = true;
             }
             if grew {
-                metrics::counter!("reeve_output_bytes_total").increment(
-                    entry.pieces.iter().map(|(_, _, records)| records.len() as u64).sum(),
-                );
+                metrics::counter!("reeve_output_bytes_total").increment(fresh);
                 self.hub.tell(Change::Output {
                     job: entry.job,
                     operation: entry.operation,
