@@ -23,6 +23,9 @@ use crate::state::journal::Event;
 /// to be gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// The pause doubles up to this: a keeper may wait for room on the disk for as long as it takes.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
+
 /// Follows a keeper until its operation is over. With the lock of a new operation, starts the
 /// keeper first; without, connects to the one that is there.
 pub fn attend(
@@ -87,6 +90,7 @@ impl Attendant {
 
     async fn run(mut self, mut stream: Option<StdStream>) {
         let id = self.operation.id();
+        let mut pause = LOOK_AGAIN;
         loop {
             let connected = match stream.take() {
                 Some(stream) => Some(stream),
@@ -95,6 +99,7 @@ impl Attendant {
                     .ok(),
             };
             if let Some(connected) = connected {
+                pause = LOOK_AGAIN;
                 match self.converse(connected).await {
                     // Everything is on disk; no need to see it die.
                     Ok(true) => break,
@@ -104,7 +109,8 @@ impl Attendant {
                     }
                 }
             } else {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_LOOK);
             }
             match self.is_alive() {
                 Ok(true) => {}

@@ -13,6 +13,7 @@ use crate::keeper::MARK;
 use crate::keeper::files::{self, Spec};
 use crate::keeper::spool::SpoolReader;
 use crate::state::StateError;
+use crate::state::journal::Event;
 
 /// How long to wait for killed processes to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -35,13 +36,14 @@ pub async fn recover_all(operations: &Operations) -> Result<(), StateError> {
 }
 
 fn recover_one(operations: &Operations, id: OperationId, path: &Path) {
-    let known = lock(&operations.inner.journal).find(id).ok().flatten().is_some();
+    let event = lock(&operations.inner.journal).find(id).ok().flatten().map(|found| found.event);
     let spec = host::unix::open_folder(path)
         .map_err(|error| error.to_string())
         .and_then(|folder| files::load::<Spec>(folder).map_err(|error| error.to_string()));
     match spec {
-        // Not in the journal: it was never started, and whoever asked will ask again.
-        _ if !known => {
+        // Not in the journal: it was never started, and whoever asked will ask again. Acknowledged:
+        // the earlier agent died while it tidied up.
+        _ if matches!(event, None | Some(Event::Acknowledged)) => {
             let _ = std::fs::remove_dir_all(path);
         }
         Ok(spec) => {

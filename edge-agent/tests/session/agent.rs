@@ -1,6 +1,6 @@
 //! An agent in this process, and the coordinator's end of its sessions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
@@ -31,12 +31,15 @@ pub struct Machine {
     pub folder: tempfile::TempDir,
     pub policy: Policy,
     pub grouped: bool,
+    /// What keepers are started from.
+    pub program: PathBuf,
 }
 
 impl Machine {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { folder, policy: Policy::default(), grouped: true }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_reeve-agent"));
+        Self { folder, policy: Policy::default(), grouped: true, program }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -59,7 +62,7 @@ impl Machine {
         let settings = Settings {
             folder,
             policy: self.policy.clone(),
-            program: Path::new(env!("CARGO_BIN_EXE_reeve-agent")).to_owned(),
+            program: self.program.clone(),
             groups,
             boot_id: boot_id.to_owned(),
             spool_bytes: reeve_protocol::limits::SPOOL_BYTES,

@@ -210,3 +210,44 @@ async fn silent_coordinator_is_noticed_although_we_go_on_talking() {
     assert!(took >= limit && took < limit + std::time::Duration::from_secs(5), "{took:?}");
     assert!(heard >= 2, "only {heard} heartbeats: this is not the case that is to be tested");
 }
+
+#[tokio::test]
+async fn keeper_that_cannot_be_started_is_a_refusal_that_outlives_the_agent() {
+    let mut machine = Machine::new();
+    machine.program = machine.folder.path().join("no-such-program");
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let id = OperationId::new();
+    coordinator.request(id, &shell("true"));
+    let mut got = Got::default();
+    coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
+    coordinator.cut().await;
+    agent.die().await;
+    // Not acknowledged: the next agent says the same.
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    coordinator.acknowledge(id, 0, false);
+    coordinator.follow(id, &mut got, |got| got.results.len() == 2).await;
+    for result in &got.results {
+        let Outcome::Refused(refusal) = &result.outcome else { panic!("{result:?}") };
+        assert_eq!(refusal.code, "start_failed");
+    }
+}
+
+#[tokio::test]
+async fn agent_that_died_while_it_tidied_up_leaves_nothing_behind() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let id = OperationId::new();
+    coordinator.run(id, &shell("true")).await;
+    let folder = machine.state().join("operations").join(id.to_string());
+    crate::agent::wait_until("it is tidied up", || !folder.exists()).await;
+    coordinator.cut().await;
+    agent.die().await;
+    std::fs::create_dir(&folder).expect("half of it again");
+    let agent = machine.start().await;
+    assert!(agent.operations.list().is_empty());
+    let left = std::fs::read_dir(machine.state().join("operations")).expect("a folder").count();
+    assert_eq!(left, 0);
+}
