@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use reeve_protocol::{JobId, OperationId, Totals};
 use reeve_sdk::api::follow::{FollowRequest, FrameKind, HEADER_BYTES, Header};
 use serde::Serialize;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 
 use super::Operations;
@@ -140,16 +141,20 @@ impl Follower {
                 () = stop.cancelled() => return Err(Stop::Gone),
             };
             self.take(change).await?;
-            while let Ok(change) = self.changes.try_recv() {
-                self.take(Ok(change)).await?;
+            loop {
+                match self.changes.try_recv() {
+                    Ok(change) => self.take(Ok(change)).await?,
+                    // Said once: whoever does not look now never hears of what was missed.
+                    Err(TryRecvError::Lagged(missed)) => {
+                        self.take(Err(RecvError::Lagged(missed))).await?;
+                    }
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
             }
         }
     }
 
-    async fn take(
-        &mut self,
-        change: Result<Change, broadcast::error::RecvError>,
-    ) -> Result<(), Stop> {
+    async fn take(&mut self, change: Result<Change, RecvError>) -> Result<(), Stop> {
         match change {
             Ok(Change::Output { operation, durable, .. }) => {
                 if let Some(view) = self.open.get_mut(&operation) {
@@ -170,10 +175,10 @@ impl Follower {
                     self.queue(id);
                 }
             }
-            Ok(Change::Job(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
+            Ok(Change::Job(_)) | Err(RecvError::Lagged(_)) => {
                 self.load_all(false).await?;
             }
-            Err(broadcast::error::RecvError::Closed) => return Err(Stop::Gone),
+            Err(RecvError::Closed) => return Err(Stop::Gone),
         }
         Ok(())
     }

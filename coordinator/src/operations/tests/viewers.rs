@@ -8,7 +8,7 @@ use reeve_sdk::api::follow::FrameKind;
 use reeve_sdk::api::{JobState, OperationState, Ticket};
 use serde_json::json;
 
-use super::super::testing::{Events, on_each_engine, output_of, shell, with};
+use super::super::testing::{Events, Site, on_each_engine, output_of, shell, with};
 use crate::events::Change;
 use crate::fleet::testing::{Agent, LIMIT};
 
@@ -286,41 +286,39 @@ async fn following_from_the_request_on_misses_nothing() {
 
 #[tokio::test]
 async fn viewers_that_fall_behind_look_again_and_miss_nothing() {
-    on_each_engine(|site| async move {
-        let mut agent = site.online("web-1").await;
-        let job = site.submit(&shell("web-1")).await;
-        let mut script = agent.start().await;
-        site.wait_operation(script.id, OperationState::Running).await;
-        let mut viewer = site.follow(&site.admin, job.id, &json!({})).await;
-        let path = format!("/api/jobs/{}/events", job.id);
-        let mut events = Events::open(&site, &site.admin, &path, None).await;
-        let ticket: Ticket = site.server.post(&site.admin, "/api/auth/ticket", &json!({})).await;
-        let url = format!("/ws/frontend?ticket={}", ticket.ticket);
-        let mut frontend = Agent::websocket(&site.server, &url, None).await;
-        agent.write(&mut script, Stream::Stdout, b"bytes").await;
-        agent.say_about(script.id, &script.result(Outcome::Exited { code: 3 })).await;
-        // Nothing else runs between these on this thread, so the watchers lose whatever they have
-        // not heard of.
-        let flood = || {
-            for _ in 0..5000 {
-                let durable = Totals::default();
-                let (job, operation) = (job.id, script.id);
-                site.server.running.state.events.tell(Change::Output { job, operation, durable });
-            }
-        };
-        flood();
-        agent.result_acknowledged(script.id).await;
-        flood();
-        assert_eq!(output_of(&viewer.all().await), b"bytes");
-        let last = events.all().await.pop().expect("events");
-        assert_eq!((last.name.as_str(), &last.data["state"]), ("job", &json!("failed")));
-        loop {
-            let next = tokio::time::timeout(LIMIT, frontend.next()).await.expect("in time");
-            let text = next.expect("no end").expect("a message").into_text().expect("text");
-            if text.contains("resync") {
-                break;
-            }
+    let site = Site::start(|_| {}).await;
+    let mut agent = site.online("web-1").await;
+    let job = site.submit(&shell("web-1")).await;
+    let mut script = agent.start().await;
+    site.wait_operation(script.id, OperationState::Running).await;
+    let mut viewer = site.follow(&site.admin, job.id, &json!({})).await;
+    let path = format!("/api/jobs/{}/events", job.id);
+    let mut events = Events::open(&site, &site.admin, &path, None).await;
+    let ticket: Ticket = site.server.post(&site.admin, "/api/auth/ticket", &json!({})).await;
+    let url = format!("/ws/frontend?ticket={}", ticket.ticket);
+    let mut frontend = Agent::websocket(&site.server, &url, None).await;
+    agent.write(&mut script, Stream::Stdout, b"bytes").await;
+    agent.say_about(script.id, &script.result(Outcome::Exited { code: 3 })).await;
+    // Nothing else runs between these on this thread, so the watchers lose whatever they have
+    // not heard of.
+    let flood = || {
+        for _ in 0..5000 {
+            let durable = Totals::default();
+            let (job, operation) = (job.id, script.id);
+            site.server.running.state.events.tell(Change::Output { job, operation, durable });
         }
-    })
-    .await;
+    };
+    flood();
+    agent.result_acknowledged(script.id).await;
+    flood();
+    assert_eq!(output_of(&viewer.all().await), b"bytes");
+    let last = events.all().await.pop().expect("events");
+    assert_eq!((last.name.as_str(), &last.data["state"]), ("job", &json!("failed")));
+    loop {
+        let next = tokio::time::timeout(LIMIT, frontend.next()).await.expect("in time");
+        let text = next.expect("no end").expect("a message").into_text().expect("text");
+        if text.contains("resync") {
+            break;
+        }
+    }
 }
