@@ -4,26 +4,31 @@
 //! Failing disks and databases slow it down and never make it forget: a batch is tried again until
 //! it is durable, agents meanwhile hold everything that was not acknowledged.
 
+mod batch;
 mod flush;
 mod live;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
+use futures_util::future::{BoxFuture, OptionFuture};
 use reeve_protocol::{
     Accepted, Acknowledge, Envelope, JobId, Kind, MachineId, OperationId, OperationResult, Totals,
 };
 use reeve_sdk::api::OperationState;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::segments::{Open, Segments};
+use super::segments::Segments;
 use crate::Clock;
 use crate::db::Db;
 use crate::events::{Hub, Mailbox};
 use crate::fleet::Session;
 use crate::operations::store as rows;
+use flush::{Flushed, Sink};
 use live::Live;
 
 /// Bytes taken from agents before they are written: what one sync is spent on.
@@ -31,6 +36,10 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// Frames taken before they are written: bounds the statements of one commit.
 const BATCH_FRAMES: usize = 512;
+
+/// That an operation has started is written no later than this. Nobody waits for it, and a short
+/// command ends before: its start and end then cost one commit.
+const LAZY: Duration = Duration::from_millis(5);
 
 /// Output that agents may be allowed to send ahead, over all operations, bytes.
 const CREDIT_BUDGET: u64 = 256 * 1024 * 1024;
@@ -63,11 +72,11 @@ pub enum Command {
     Forget(OperationId),
 }
 
-/// What the writer tells, after it is durable.
+/// What the writer tells the conductor.
 pub enum Closing {
-    /// The machine has started it.
+    /// The machine says that it has started it: from now on it is never sent again.
     Started(OperationId),
-    /// It has ended.
+    /// It has ended, and that is durable.
     Ended {
         /// Which.
         operation: OperationId,
@@ -111,23 +120,39 @@ impl HealthFlag {
 
 /// The loop and what it owns.
 pub struct Writer {
-    pub(in crate::operations) db: Db,
-    pub(in crate::operations) clock: Clock,
-    pub(in crate::operations) hub: Hub,
-    pub(in crate::operations) segments: Segments,
+    db: Db,
+    hub: Hub,
     pub(in crate::operations) commands: Mailbox<Command>,
     pub(in crate::operations) closings: Mailbox<Closing>,
     pub(in crate::operations) health: HealthFlag,
-    /// The lowest segment number this run may use, hence the lowest not to be swept.
-    pub(in crate::operations) next_segment: i64,
-    pub(in crate::operations) open: Option<Open>,
-    pub(in crate::operations) live: HashMap<OperationId, Live>,
+    /// Away with the batch that is being made durable.
+    sink: Option<Sink>,
+    live: HashMap<OperationId, Live>,
     /// Operations with something to make durable.
-    pub(in crate::operations) dirty: Vec<OperationId>,
+    dirty: Vec<OperationId>,
+    /// What has been taken since the last batch.
+    taken: Taken,
     /// Results that nobody expects.
     strays: Vec<(Arc<Session>, OperationId)>,
     /// Credit windows of all operations together, bytes.
-    pub(in crate::operations) credit: u64,
+    credit: u64,
+}
+
+/// What has been taken and is in no batch yet.
+#[derive(Default)]
+struct Taken {
+    frames: usize,
+    bytes: usize,
+    /// Somebody waits for it: an acknowledgement, credit, an end.
+    urgent: bool,
+    /// Since when something is there that nobody waits for.
+    lazy_since: Option<Instant>,
+}
+
+impl Taken {
+    fn is_full(&self) -> bool {
+        self.frames >= BATCH_FRAMES || self.bytes >= BATCH_BYTES
+    }
 }
 
 /// Why a frame is a breach of the protocol.
@@ -152,64 +177,117 @@ impl Writer {
     /// When the folder of segments cannot be read.
     pub fn new(db: Db, clock: Clock, hub: Hub, segments: Segments) -> std::io::Result<Self> {
         let next_segment = segments.list()?.last().map_or(1, |last| last + 1);
-        Ok(Self {
-            db,
+        let health = HealthFlag::default();
+        let sink = Sink {
+            db: db.clone(),
             clock,
-            hub,
             segments,
-            commands: Mailbox::default(),
-            closings: Mailbox::default(),
-            health: HealthFlag::default(),
+            health: health.clone(),
             next_segment,
             open: None,
+        };
+        Ok(Self {
+            db,
+            hub,
+            commands: Mailbox::default(),
+            closings: Mailbox::default(),
+            health,
+            sink: Some(sink),
             live: HashMap::new(),
             dirty: Vec::new(),
+            taken: Taken::default(),
             strays: Vec::new(),
             credit: 0,
         })
     }
 
-    /// Runs until everything was told to stop and nothing comes any more.
+    /// Runs until everything was told to stop. While one batch is made durable the next is taken.
     pub async fn run(
         mut self,
         mut bulk: mpsc::Receiver<(Arc<Session>, Envelope)>,
         stop: CancellationToken,
     ) {
+        let mut flushing: OptionFuture<BoxFuture<'static, Flushed>> = None.into();
+        let mut under_way = false;
         loop {
-            let frame = tokio::select! {
-                biased;
-                () = self.commands.arrived() => None,
-                frame = bulk.recv() => match frame {
-                    Some(frame) => Some(frame),
-                    None => return,
-                },
-                () = stop.cancelled() => {
-                    while let Ok(frame) = bulk.try_recv() {
-                        self.take_commands();
-                        self.take_frame(frame);
-                    }
-                    self.flush(&stop).await;
-                    return;
-                }
-            };
-            self.take_commands();
-            let mut frames = 0;
-            let mut bytes = 0;
-            let mut next = frame;
-            while let Some(frame) = next.take() {
-                frames += 1;
-                bytes += frame.1.body.len();
-                self.take_frame(frame);
-                if frames < BATCH_FRAMES && bytes < BATCH_BYTES {
-                    next = bulk.try_recv().ok();
-                    if next.is_some() {
-                        // Whoever sends a request tells us first, so what we hear of here is known.
-                        self.take_commands();
-                    }
-                }
+            if !under_way && let Some(batch) = self.start_batch(&stop) {
+                flushing = Some(batch).into();
+                under_way = true;
             }
-            self.flush(&stop).await;
-            self.answer_strays().await;
+            let lazy_end = self.taken.lazy_since.map(|since| since + LAZY);
+            tokio::select! {
+                biased;
+                Some(flushed) = &mut flushing, if under_way => {
+                    under_way = false;
+                    flushing = None.into();
+                    self.finish_batch(flushed);
+                }
+                () = self.commands.arrived() => self.take_commands(),
+                frame = bulk.recv(), if !self.taken.is_full() => {
+                    let Some(frame) = frame else { return };
+                    self.take(frame, &mut bulk);
+                    self.answer_strays().await;
+                }
+                () = sleep_until(lazy_end), if !under_way && lazy_end.is_some() => {
+                    self.taken.urgent = true;
+                }
+                () = stop.cancelled() => break,
+            }
+        }
+        // What agents have sent is taken along; what cannot be stored they will send again.
+        if under_way && let Some(flushed) = flushing.await {
+            self.finish_batch(flushed);
+        }
+        while let Ok(frame) = bulk.try_recv() {
+            self.take(frame, &mut bulk);
+            self.taken.urgent = true;
+            if let Some(batch) = self.start_batch(&stop) {
+                self.finish_batch(batch.await);
+            }
+        }
+        self.taken.urgent = true;
+        if let Some(batch) = self.start_batch(&stop) {
+            self.finish_batch(batch.await);
+        }
+    }
+
+    /// Takes a frame and what has come behind it.
+    fn take(
+        &mut self,
+        first: (Arc<Session>, Envelope),
+        bulk: &mut mpsc::Receiver<(Arc<Session>, Envelope)>,
+    ) {
+        let mut next = Some(first);
+        while let Some(frame) = next.take() {
+            // Whoever sends a request tells us first, so what we hear of here is known.
+            self.take_commands();
+            self.taken.frames += 1;
+            self.taken.bytes += frame.1.body.len();
+            self.take_frame(frame);
+            if !self.taken.is_full() {
+                next = bulk.try_recv().ok();
+            }
+        }
+    }
+
+    /// A batch of what has been taken, if there is something that somebody waits for.
+    fn start_batch(&mut self, stop: &CancellationToken) -> Option<BoxFuture<'static, Flushed>> {
+        if !self.taken.urgent && !self.taken.is_full() {
+            return None;
+        }
+        let entries = self.collect();
+        self.taken = Taken::default();
+        if entries.is_empty() {
+            return None;
+        }
+        let sink = self.sink.take()?;
+        Some(Box::pin(sink.flush(entries, stop.clone())))
+    }
+
+    fn finish_batch(&mut self, flushed: Flushed) {
+        self.sink = Some(flushed.sink);
+        if let Some((entries, committed)) = flushed.done {
+            self.announce(&entries, committed);
         }
     }
 
@@ -226,8 +304,11 @@ impl Writer {
                             live
                         }
                     };
+                    if live.resumed {
+                        self.dirty.push(operation);
+                        self.taken.urgent = true;
+                    }
                     self.live.insert(operation, live);
-                    self.dirty.push(operation);
                 }
                 Command::Forget(operation) => self.forget(operation),
             }
@@ -267,14 +348,22 @@ impl Writer {
             _ => Ok(()),
         };
         match taken {
-            Ok(()) => self.dirty.push(operation),
+            Ok(()) => {
+                self.dirty.push(operation);
+                if envelope.kind == Kind::Accepted {
+                    self.closings.put(Closing::Started(operation));
+                    self.taken.lazy_since.get_or_insert_with(Instant::now);
+                } else {
+                    self.taken.urgent = true;
+                }
+            }
             Err(breach) => {
                 metrics::counter!("reeve_protocol_breaches_total").increment(1);
                 tracing::warn!(machine = session.name, %operation, %breach, "closing a link");
                 session.dismiss(
                     reeve_protocol::GoodbyeReason::Protocol,
                     &breach.to_string(),
-                    std::time::Duration::from_secs(5),
+                    Duration::from_secs(5),
                 );
             }
         }
@@ -297,5 +386,12 @@ impl Writer {
                 Err(error) => tracing::warn!(%error, "an operation could not be looked up"),
             }
         }
+    }
+}
+
+async fn sleep_until(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }

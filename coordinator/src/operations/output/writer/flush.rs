@@ -1,19 +1,18 @@
-//! Making a batch durable: segments first, then one commit, then everybody is told.
+//! Making a batch durable: segments first, then one commit.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use reeve_protocol::{Acknowledge, Credit, JobId, OperationId, Totals};
-use reeve_sdk::api::OperationState;
+use reeve_protocol::Totals;
 use tokio_util::sync::CancellationToken;
 
-use super::super::segments::{Open, Place, Segments};
+use super::super::segments::{Open, Segments};
 use super::super::store::{self, Piece, PieceBody};
-use super::{CREDIT_BUDGET, Closing, Writer, WriterHealth};
-use crate::db::DbError;
-use crate::events::Change;
-use crate::operations::row::{Ending, OperationRow};
+use super::batch::{Committed, Entry};
+use super::{HealthFlag, WriterHealth};
+use crate::Clock;
+use crate::db::{Db, DbError};
 use crate::operations::store as rows;
 
 /// Pieces up to this size live in their row: a short output costs no file and no second sync.
@@ -21,26 +20,6 @@ const INLINE_BYTES: usize = 4 * 1024;
 
 /// Between two tries to make a batch durable.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// What a batch holds of one operation.
-struct Entry {
-    operation: OperationId,
-    job: JobId,
-    pieces: Vec<(Totals, Totals, Vec<u8>)>,
-    places: Vec<Option<Place>>,
-    durable: Totals,
-    accepted: Option<reeve_protocol::Accepted>,
-    ending: Option<Ending>,
-    drop: Option<(u64, u64)>,
-    /// Nothing to write; the agent only waits to hear where to go on.
-    only_resumed: bool,
-}
-
-/// What came of it.
-struct Committed {
-    rows: Vec<OperationRow>,
-    jobs_done: BTreeSet<JobId>,
-}
 
 /// Why a batch is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -51,21 +30,36 @@ enum Failure {
     Database(#[from] DbError),
 }
 
-impl Writer {
-    /// Makes everything that has come in durable, however long it takes, and tells everybody. Gives
-    /// up only when told to stop, which loses nothing: it was not acknowledged.
-    pub(super) async fn flush(&mut self, stop: &CancellationToken) {
-        let mut entries = self.collect();
-        if entries.is_empty() {
-            return;
-        }
+/// Where batches go, one after the other. It is handed to the batch that is on its way and comes
+/// back with it.
+pub struct Sink {
+    pub db: Db,
+    pub clock: Clock,
+    pub segments: Segments,
+    pub health: HealthFlag,
+    /// The number of the next segment to make.
+    pub next_segment: i64,
+    /// The segment that is being written.
+    pub open: Option<Open>,
+}
+
+/// A batch that has come to its end, and the sink for the next one.
+pub struct Flushed {
+    pub sink: Sink,
+    /// The batch and what it changed; nothing when it was given up.
+    pub done: Option<(Vec<Entry>, Committed)>,
+}
+
+impl Sink {
+    /// Makes a batch durable, however long it takes. Gives up only when told to stop, which loses
+    /// nothing: it was not acknowledged.
+    pub async fn flush(mut self, mut entries: Vec<Entry>, stop: CancellationToken) -> Flushed {
         let mut written = false;
         loop {
             let failure = match self.try_flush(&mut entries, &mut written).await {
                 Ok(committed) => {
                     self.health.set(WriterHealth::Good);
-                    self.announce(&entries, committed);
-                    return;
+                    return Flushed { sink: self, done: Some((entries, committed)) };
                 }
                 Err(failure) => failure,
             };
@@ -79,41 +73,9 @@ impl Writer {
             tracing::error!(error = %chain(&failure), "a batch is not durable yet; it will be tried again");
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Flushed { sink: self, done: None },
             }
         }
-    }
-
-    fn collect(&mut self) -> Vec<Entry> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.sort_unstable();
-        dirty.dedup();
-        let mut entries = Vec::with_capacity(dirty.len());
-        for operation in dirty {
-            let Some(live) = self.live.get_mut(&operation) else { continue };
-            let pieces: Vec<_> = live
-                .collected
-                .drain(..)
-                .map(|piece| (piece.from, piece.to, piece.records))
-                .collect();
-            let accepted = live.accepted.take();
-            let ending = live.result.as_ref().map(Ending::of);
-            entries.push(Entry {
-                operation,
-                job: live.job,
-                only_resumed: pieces.is_empty()
-                    && accepted.is_none()
-                    && ending.is_none()
-                    && live.durable == live.received,
-                places: vec![None; pieces.len()],
-                pieces,
-                durable: live.received,
-                accepted,
-                ending,
-                drop: live.middle_to_drop(live.received.all),
-            });
-        }
-        entries
     }
 
     async fn try_flush(
@@ -199,68 +161,6 @@ impl Writer {
         }
         tx.commit().await?;
         Ok(Committed { rows: changed, jobs_done })
-    }
-
-    fn announce(&mut self, entries: &[Entry], committed: Committed) {
-        let may_grow = self.credit < CREDIT_BUDGET;
-        for entry in entries {
-            let Some(live) = self.live.get_mut(&entry.operation) else { continue };
-            let fresh = entry.durable.all.saturating_sub(live.durable.all);
-            let grew = fresh > 0;
-            live.durable = entry.durable;
-            let ended = entry.ending.is_some();
-            if grew || ended || live.resumed {
-                live.session.tell(
-                    Some(entry.operation),
-                    &Acknowledge { durable: live.durable.all, result: ended },
-                );
-            }
-            let size = live.window.size();
-            let until = if live.resumed {
-                live.resumed = false;
-                Some(live.window.restart(live.durable.all))
-            } else {
-                live.window.advance(live.durable.all, live.received.all, may_grow)
-            };
-            self.credit = (self.credit + live.window.size()).saturating_sub(size);
-            if let Some(until) = until.filter(|_| !ended) {
-                live.session.tell(Some(entry.operation), &Credit::Output { until });
-            }
-            if entry.accepted.is_some() {
-                live.started = true;
-            }
-            if grew {
-                metrics::counter!("reeve_output_bytes_total").increment(fresh);
-                self.hub.tell(Change::Output {
-                    job: entry.job,
-                    operation: entry.operation,
-                    durable: entry.durable,
-                });
-            }
-        }
-        for row in committed.rows {
-            if row.state.is_terminal() {
-                metrics::counter!("reeve_operations_ended_total", "state" => row.state.as_str())
-                    .increment(1);
-            }
-            let state = row.state;
-            let operation = row.id;
-            self.hub.tell(Change::Operation(std::sync::Arc::new(row.to_api())));
-            if state == OperationState::Running {
-                self.closings.put(Closing::Started(operation));
-            }
-        }
-        for entry in entries {
-            if let Some(ending) = &entry.ending {
-                let (operation, state) = (entry.operation, ending.state);
-                let job_done = committed.jobs_done.contains(&entry.job);
-                self.closings.put(Closing::Ended { operation, state, job_done });
-                self.forget(operation);
-            }
-        }
-        for job in committed.jobs_done {
-            self.hub.tell(Change::Job(job));
-        }
     }
 }
 

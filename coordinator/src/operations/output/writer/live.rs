@@ -8,6 +8,7 @@ use reeve_protocol::{Accepted, JobId, MachineId, OperationResult, Output, Stream
 use super::super::record;
 use super::{Breach, Opening};
 use crate::fleet::Session;
+use crate::operations::row::Ending;
 
 /// Bytes of one piece. Bounds what a reader holds in memory.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -36,6 +37,8 @@ pub struct Live {
     /// Whether `running` is in the database.
     pub started: bool,
     pub result: Option<OperationResult>,
+    /// Its end is in a batch; whatever still comes says nothing new.
+    pub ended: bool,
     /// The agent waits to hear from where to send.
     pub resumed: bool,
     /// Output up to here is kept whole.
@@ -58,6 +61,7 @@ impl Live {
             accepted: opening.accepted,
             started: false,
             result: None,
+            ended: false,
             resumed: opening.resumed,
             head: opening.limit - tail,
             tail,
@@ -155,8 +159,17 @@ impl Live {
         if result.totals != self.received {
             return Err(Breach::Short(result.totals.all, self.received.all));
         }
-        self.result = Some(result);
+        if !self.ended {
+            self.result = Some(result);
+        }
         Ok(())
+    }
+
+    /// How it ended, once, for the batch that records it.
+    pub fn take_ending(&mut self) -> Option<Ending> {
+        let result = self.result.take()?;
+        self.ended = true;
+        Some(Ending::of(&result))
     }
 
     /// The range of the merged order that is beyond the limit once `durable` is the end.
