@@ -31,6 +31,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Connections that read from a SQLite file at the same time.
 const SQLITE_READERS: u32 = 4;
 
+/// Between two tries to connect to a server whose queue is full.
+const SOCKET_RETRY: Duration = Duration::from_millis(20);
+
 /// Connections to a PostgreSQL server.
 const POSTGRES_CONNECTIONS: u32 = 8;
 
@@ -182,7 +185,7 @@ impl Db {
     /// # Errors
     /// [`DbError::Busy`] when none came free in time, [`DbError::Lost`] when the server is away.
     pub async fn reader(&self) -> Result<Conn, DbError> {
-        self.readers.acquire().await.map(Conn).map_err(|error| self.acquire_error(error))
+        self.acquire(&self.readers).await.map(Conn)
     }
 
     /// A transaction for writing. On SQLite there is one at a time, and it has the write lock from
@@ -195,7 +198,7 @@ impl Db {
             Engine::Sqlite => "BEGIN IMMEDIATE",
             Engine::Postgres => "BEGIN",
         };
-        let conn = self.writers.acquire().await.map_err(|error| self.acquire_error(error))?;
+        let conn = self.acquire(&self.writers).await?;
         let mut tx = Tx { conn, committed: false };
         sqlx::query(statement).execute(&mut *tx).await?;
         Ok(tx)
@@ -215,6 +218,23 @@ impl Db {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writers.close().await;
+    }
+
+    /// A server whose queue of connections on a Unix socket is full says so at once (EAGAIN,
+    /// connect(2)) instead of letting us wait; so we do.
+    async fn acquire(&self, pool: &AnyPool) -> Result<PoolConnection<Any>, DbError> {
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            match pool.acquire().await {
+                Err(sqlx::Error::Io(error))
+                    if error.kind() == std::io::ErrorKind::WouldBlock
+                        && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(SOCKET_RETRY).await;
+                }
+                acquired => return acquired.map_err(|error| self.acquire_error(error)),
+            }
+        }
     }
 
     /// A pool that is not full and yet has no connection to give cannot connect.

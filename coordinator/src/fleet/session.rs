@@ -7,9 +7,9 @@ use std::time::Duration;
 use reeve_link::{LinkError, Receiver, Sender, Transport};
 use reeve_protocol::{
     Body, ClientLog, CodecError, Envelope, Facts, Goodbye, GoodbyeReason, Heartbeat, Hello,
-    JournalId, Kind, MachineId, Metrics, OperationId,
+    JournalId, Kind, MachineId, Metrics, OperationId, limits,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::{Event, Fleet};
 
@@ -194,11 +194,11 @@ impl Session {
             Kind::Heartbeat => self.take_heartbeat(envelope.open()?, now_us),
             Kind::Accepted | Kind::Output | Kind::Result => {
                 envelope.operation()?;
-                // The writer lives as long as the program; when it is gone, so are we.
-                let _ = fleet.0.bulk.send((Arc::clone(self), envelope)).await;
+                self.hand_over(&fleet.0.bulk, (Arc::clone(self), envelope), fleet).await;
             }
             Kind::Report | Kind::Credit => {
-                let _ = fleet.0.events.send(Event::Frame(Arc::clone(self), envelope)).await;
+                self.hand_over(&fleet.0.events, Event::Frame(Arc::clone(self), envelope), fleet)
+                    .await;
             }
             Kind::Facts => {
                 let facts: Facts = envelope.open()?;
@@ -226,6 +226,22 @@ impl Session {
             kind => return Err(Breach::Unexpected(kind.as_str().to_owned())),
         }
         Ok(())
+    }
+
+    /// Hands something on, however long it takes: a disk that stands still must not look to the
+    /// agent as if we were dead, so it hears from us meanwhile.
+    async fn hand_over<T>(&self, queue: &mpsc::Sender<T>, item: T, fleet: &Fleet) {
+        loop {
+            match tokio::time::timeout(limits::HEARTBEAT_INTERVAL, queue.reserve()).await {
+                Ok(Ok(place)) => return place.send(item),
+                // The reader lives as long as the program; when it is gone, so are we.
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    let time_us = fleet.0.clock.micros();
+                    self.tell(None, &Heartbeat { time_us, probe: None, metrics: None });
+                }
+            }
+        }
     }
 
     fn take_heartbeat(&self, heartbeat: Heartbeat, now_us: i64) {

@@ -84,3 +84,9 @@ fn to_account(user: User) -> Account {
 pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
+
+/// The user this program acts as.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}

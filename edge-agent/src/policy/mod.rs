@@ -2,6 +2,8 @@
 
 mod rules;
 
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use reeve_protocol::ops::{Command, ExecuteCommand};
@@ -93,13 +95,19 @@ impl Policy {
     /// # Errors
     /// When it cannot be read or makes no sense.
     pub fn load(path: &Path, asked_for: bool) -> Result<Self, PolicyError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let io_error = |source| PolicyError::Io { path: path.to_owned(), source };
+        let mut file = match std::fs::File::open(path) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked_for => {
                 return Ok(Self::default());
             }
-            Err(source) => return Err(PolicyError::Io { path: path.to_owned(), source }),
+            Err(source) => return Err(io_error(source)),
         };
+        // Looked at through the open file, so that it is the one that is read.
+        let metadata = file.metadata().map_err(io_error)?;
+        check_owner(path, metadata.uid(), metadata.mode())?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(io_error)?;
         Self::parse(&text, path)
     }
 
@@ -206,9 +214,46 @@ fn matches(pattern: &str, text: &str) -> bool {
     rest.is_empty()
 }
 
+/// The policy is the machine owner's last word: whoever may not become the agent's user must not
+/// be able to change it.
+fn check_owner(path: &Path, owner: u32, mode: u32) -> Result<(), PolicyError> {
+    let own = crate::host::users::effective_uid();
+    let reason = if owner != 0 && owner != own {
+        format!(
+            "it belongs to uid {owner}; it has to belong to root or to the agent's user ({own})"
+        )
+    } else if mode & 0o022 != 0 {
+        format!(
+            "others may write to it (mode {:o}); take that away with 'chmod go-w {}'",
+            mode & 0o7777,
+            path.display()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(PolicyError::Value { path: path.to_owned(), reason })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn policy_that_others_may_write_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, "[allow]\nexec = false\n").expect("written");
+        for (mode, fine) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, permissions).expect("changed");
+            assert_eq!(Policy::load(&path, true).is_ok(), fine, "{mode:o}");
+        }
+        let own = crate::host::users::effective_uid();
+        assert!(check_owner(&path, 0, 0o644).is_ok());
+        assert!(check_owner(&path, own + 1, 0o644).is_err());
+    }
 
     fn policy(text: &str) -> Result<Policy, String> {
         Policy::parse(text, Path::new("/p")).map_err(|error| error.to_string())
