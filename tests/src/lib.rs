@@ -3,7 +3,8 @@
 //!
 //! A story reads like this:
 //!
-//! ```ignore
+//! ```no_run
+//! # use reeve_tests::Cluster;
 //! let cluster = Cluster::start();
 //! let web = cluster.agent("web-1").label("role", "web").start();
 //! let run = cluster.reeve(["run", "web-1", "--", "echo", "hello"]);
