@@ -56,6 +56,26 @@ pub struct Request {
     /// The operation's body, decoded by whoever handles its name.
     #[serde(with = "serde_bytes")]
     pub body: Vec<u8>,
+    /// The yes this was given, when it needed one. The agent hashes the body again and refuses
+    /// (`approval_mismatch`) what is not what was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalStamp>,
+}
+
+/// What a yes was bound to: `digest` is the SHA-256 of the text
+/// `reeve approval v1\n` ‖ SHA-256(body) ‖ SHA-256(the machines' ids, 16 bytes each, sorted) ‖
+/// `expires_us` as 8 bytes, big end first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalStamp {
+    /// 32 bytes.
+    #[serde(with = "serde_bytes")]
+    pub digest: Vec<u8>,
+    /// SHA-256 of the machines' sorted ids, 32 bytes.
+    #[serde(with = "serde_bytes")]
+    pub machines: Vec<u8>,
+    /// When the yes ends, microseconds since 1970, by the coordinator's clock. Part of what was
+    /// hashed; the agent does not compare it with its own clock.
+    pub expires_us: i64,
 }
 
 /// Agent → coordinator: journalled and started. Sent again, with the same values, for a duplicate
@@ -439,6 +459,27 @@ pub struct Facts {
     pub containment: Option<Containment>,
     /// `systemd`, `openrc`, … or empty.
     pub init: String,
+    /// `apt`, `dnf`, `yum`, `apk`, `pacman`, `zypper`, or empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub package_manager: String,
+    /// Other systems this one is like, as `ID_LIKE` of os-release(5) says: `debian`, `rhel fedora`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub os_like: String,
+    /// Whether inspect mode can be enforced here; `None` from an agent that does not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inspect: Option<InspectFact>,
+}
+
+/// Whether commands can be kept from changing anything here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InspectFact {
+    /// It can be enforced.
+    pub available: bool,
+    /// Why not, for people; empty when it can.
+    pub reason: String,
+    /// The walls in force: `namespaces`, `capabilities`, `landlock`, `seccomp`.
+    pub walls: Vec<String>,
 }
 
 /// Why a connection ends on purpose.

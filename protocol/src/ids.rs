@@ -77,3 +77,11 @@ define_id!(
     /// A join token.
     EnrolmentTokenId
 );
+define_id!(
+    /// A request in words.
+    TaskId
+);
+define_id!(
+    /// A yes that is waited for, or was given.
+    ApprovalId
+);

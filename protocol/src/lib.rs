@@ -19,14 +19,16 @@ mod version;
 pub use codec::{CodecError, decode, encode};
 pub use envelope::{Body, Envelope, Kind};
 pub use frames::{
-    Accepted, Acknowledge, ClientLog, Containment, Control, Credit, DiskFact, Evidence, Facts, Gap,
-    Goodbye, GoodbyeReason, Heartbeat, Metrics, NetworkFact, OperationReport, OperationResult,
-    Outcome, Output, Refusal, Report, ReportedState, Request, SignalName, Stream, Totals, Usage,
+    Accepted, Acknowledge, ApprovalStamp, ClientLog, Containment, Control, Credit, DiskFact,
+    Evidence, Facts, Gap, Goodbye, GoodbyeReason, Heartbeat, InspectFact, Metrics, NetworkFact,
+    OperationReport, OperationResult, Outcome, Output, Refusal, Report, ReportedState, Request,
+    SignalName, Stream, Totals, Usage,
 };
 pub use handshake::{
     Challenge, Hello, Proof, Reject, RejectCode, VersionRange, Welcome, proof_message,
 };
 pub use ids::{
-    ApiKeyId, CoordinatorId, EnrolmentTokenId, JobId, JournalId, MachineId, OperationId, UserId,
+    ApiKeyId, ApprovalId, CoordinatorId, EnrolmentTokenId, JobId, JournalId, MachineId,
+    OperationId, TaskId, UserId,
 };
 pub use version::{MINIMUM_VERSION, SUBPROTOCOL, VERSION};

@@ -167,7 +167,13 @@ fn requests(all: &mut Samples) {
         [("request-argv", full, Some(3_600_000)), ("request-shell", plain, None)]
     {
         let body = encode(&command).expect("encodes");
-        let request = Request { boot_id: BOOT.to_owned(), journal: JOURNAL, expires_in_ms, body };
+        let request = Request {
+            boot_id: BOOT.to_owned(),
+            journal: JOURNAL,
+            expires_in_ms,
+            body,
+            approval: None,
+        };
         let envelope =
             Envelope::request(OPERATION, ExecuteCommand::NAME, &request).expect("encodes");
         all.envelope(name, envelope, &request);
@@ -313,6 +319,9 @@ fn facts() -> Facts {
         agent_user: "root".to_owned(),
         containment: Some(Containment::CgroupV2),
         init: "systemd".to_owned(),
+        package_manager: String::new(),
+        os_like: String::new(),
+        inspect: None,
     }
 }
 

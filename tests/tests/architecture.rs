@@ -331,6 +331,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("operations", 50),
     ("fleet", 40),
     ("machines", 30),
+    ("models", 25),
     ("users", 20),
     ("vault", 20),
     ("audit", 15),

@@ -25,6 +25,14 @@ const MIGRATIONS: &[Migration] = &[
         name: "operations",
         sql: include_str!("../../migrations/0003_operations.sql"),
     },
+    Migration {
+        number: 4,
+        name: "approvals",
+        sql: include_str!("../../migrations/0004_approvals.sql"),
+    },
+    Migration { number: 5, name: "vault", sql: include_str!("../../migrations/0005_vault.sql") },
+    Migration { number: 6, name: "models", sql: include_str!("../../migrations/0006_models.sql") },
+    Migration { number: 7, name: "tasks", sql: include_str!("../../migrations/0007_tasks.sql") },
 ];
 
 /// Any number that nobody else uses: two coordinators that start at once take turns.

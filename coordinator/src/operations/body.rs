@@ -41,6 +41,9 @@ pub fn build(request: &OperationRequest) -> Result<ExecuteCommand, InvalidOperat
         grace_ms,
         spool_full,
         leftovers,
+        mode,
+        network,
+        redact,
     } = request;
     let command = match (argv, shell) {
         (Some(argv), None) => Command::Argv(argv.clone()),
@@ -57,6 +60,9 @@ pub fn build(request: &OperationRequest) -> Result<ExecuteCommand, InvalidOperat
         grace_ms: grace_ms.unwrap_or(default_grace),
         spool_full: *spool_full,
         leftovers: *leftovers,
+        mode: *mode,
+        network: *network,
+        redact: *redact,
         ..ExecuteCommand::new(command)
     };
     command.validate()?;

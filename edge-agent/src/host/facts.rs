@@ -47,6 +47,9 @@ pub fn read(containment: Option<Containment>) -> Facts {
         agent_user: super::users::load_own_account().name,
         containment,
         init: find_init(),
+        package_manager: String::new(),
+        os_like: find_release(&release, "ID_LIKE"),
+        inspect: None,
     }
 }
 

@@ -171,6 +171,7 @@ impl Link {
             journal: hello.journal,
             expires_in_ms: None,
             body: reeve_protocol::encode(command).expect("encodes"),
+            approval: None,
         };
         let envelope = Envelope::request(id, ExecuteCommand::NAME, &request).expect("encodes");
         self.sender.control(&envelope).expect("open");

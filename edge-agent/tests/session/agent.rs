@@ -239,6 +239,7 @@ impl Coordinator {
             journal: self.hello.journal,
             expires_in_ms: None,
             body: reeve_protocol::encode(command).expect("encodes"),
+            approval: None,
         }
     }
 

@@ -51,6 +51,35 @@ pub enum Leftovers {
     Keep,
 }
 
+/// How much of the machine the command can reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Everything its user can.
+    #[default]
+    Normal,
+    /// Inspect mode: the kernel lets it look and change nothing. A machine that cannot enforce
+    /// that refuses (`inspect_unavailable`); it is never weakened.
+    Inspect,
+}
+
+/// What of the network a command in inspect mode has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// A network namespace of its own, with nothing in it.
+    #[default]
+    None,
+    /// It sees the machine's interfaces, routes and sockets, and can open none.
+    View,
+    /// It may talk: name look-ups, pings, requests. Not harmless by itself.
+    Use,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Run a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecuteCommand {
@@ -81,6 +110,16 @@ pub struct ExecuteCommand {
     /// What it left running.
     #[serde(default)]
     pub leftovers: Leftovers,
+    /// How much of the machine it can reach.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mode: Mode,
+    /// In inspect mode: what it has of the network.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: Network,
+    /// Secrets in its output are replaced on the machine, before anything of it is stored or sent:
+    /// for output that a model will read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub redact: bool,
 }
 
 fn default_grace_ms() -> u64 {
@@ -133,6 +172,9 @@ impl ExecuteCommand {
             grace_ms: default_grace_ms(),
             spool_full: SpoolFull::Block,
             leftovers: Leftovers::Kill,
+            mode: Mode::Normal,
+            network: Network::None,
+            redact: false,
         }
     }
 

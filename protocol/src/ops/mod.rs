@@ -1,8 +1,12 @@
 //! The operations: one file each. An agent says in `hello` which of them it can do.
 
+mod effect;
 mod execute_command;
 
-pub use execute_command::{Command, ExecuteCommand, InvalidCommand, Leftovers, SpoolFull, Stdin};
+pub use effect::Effect;
+pub use execute_command::{
+    Command, ExecuteCommand, InvalidCommand, Leftovers, Mode, Network, SpoolFull, Stdin,
+};
 
 /// The name of an operation on the wire, in the API and in the audit.
 pub trait Operation: serde::Serialize + serde::de::DeserializeOwned {

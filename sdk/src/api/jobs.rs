@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reeve_protocol::ops::{Leftovers, SpoolFull};
+use reeve_protocol::ops::{Leftovers, Mode, Network, SpoolFull};
 use reeve_protocol::{Containment, Gap, JobId, MachineId, OperationId, SignalName, Usage};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,17 @@ pub struct ExecuteCommandRequest {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub leftovers: Leftovers,
+    /// `normal`, or `inspect`: the kernel lets it change nothing.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub mode: Mode,
+    /// In inspect mode, what it has of the network: `none`, `view` (sees it) or `use`.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub network: Network,
+    /// Replace secrets in its output on the machine, before anything is stored.
+    #[serde(default)]
+    pub redact: bool,
 }
 
 /// What to do on each machine.

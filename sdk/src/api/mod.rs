@@ -1,14 +1,19 @@
 //! The shapes of the public API: what goes over HTTP as JSON. The coordinator answers with these
 //! same types, so client and server cannot drift apart.
 
+mod approvals;
 mod auth;
 pub mod follow;
 mod jobs;
 mod machines;
+mod models;
 mod status;
+mod tasks;
 mod time;
 mod users;
+mod vault;
 
+pub use approvals::{Approval, ApprovalDecision, ApprovalMachine, ApprovalState, Decide};
 pub use auth::{
     ApiKey, ApiKeyCreated, LoginRequest, LoginResponse, NewApiKey, SetupRequest, Ticket, WhoAmI,
 };
@@ -20,6 +25,16 @@ pub use jobs::{
 pub use machines::{
     EnrolmentToken, EnrolmentTokenCreated, Machine, MachineChange, MachineState, NewEnrolmentToken,
 };
+pub use models::{
+    ModelRole, ModelSettings, ModelTest, ModelTestRequest, Models, Price, Provider,
+    ProviderSettings, RateLimitWindow, RoleModels, Usage, UsageRow, Wire,
+};
 pub use status::{AuditEntry, AuditVerdict, Info, MachineCounts, Page, Problem, Status};
+pub use tasks::{
+    ApprovalChoice, Attempt, Group, PlannedCommand, Quote, Stall, StallAdvice, Subtask,
+    SubtaskState, Summary, Task, TaskAnswer, TaskDecision, TaskEvent, TaskEventKind, TaskRequest,
+    TaskState, TaskUsage, Verdict, VerdictOutcome, Yes,
+};
 pub use time::Time;
 pub use users::{NewUser, Role, User, UserChange, UserCreated};
+pub use vault::{NewVaultEntry, VaultEntry, VaultPassphrase, VaultSecret, VaultState, VaultStatus};

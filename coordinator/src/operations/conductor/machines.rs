@@ -178,7 +178,8 @@ impl Conductor {
         let Some((boot_id, journal)) = operation.sent_to.clone() else { return };
         let expires_in_ms =
             job.expires_us.map(|at| u64::try_from(at.saturating_sub(now_us)).unwrap_or(0) / 1000);
-        let request = Request { boot_id, journal, expires_in_ms, body: job.work.body.clone() };
+        let body = job.work.body.clone();
+        let request = Request { boot_id, journal, expires_in_ms, body, approval: None };
         self.writer.put(Command::Open(Box::new(Opening {
             operation: id,
             job: operation.job,

@@ -1,0 +1,4 @@
+-- Written with its feature.
+create table approvals (
+    id text primary key
+);

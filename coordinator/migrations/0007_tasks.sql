@@ -1,0 +1,4 @@
+-- Written with its feature.
+create table tasks (
+    id text primary key
+);

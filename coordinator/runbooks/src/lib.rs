@@ -1,0 +1,1 @@
+//! The planner that needs no model: a catalogue of runbooks, as data.

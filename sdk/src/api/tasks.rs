@@ -1,0 +1,515 @@
+//! Tasks: requests in words, their plans, and what became of each step.
+
+use std::collections::BTreeMap;
+
+use reeve_protocol::ops::{Effect, Mode, Network};
+use reeve_protocol::{ApprovalId, JobId, OperationId, Stream, TaskId};
+use serde::{Deserialize, Serialize};
+
+use super::{Reason, Time};
+
+/// What somebody wants, in words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TaskRequest {
+    /// The words; at most 16 KiB.
+    pub prompt: String,
+    /// The machines it may touch. Left out: those the words name, by name or label; never more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// As whom commands run; left out: the agent's own user. The plan cannot choose another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Stop when the plan is there.
+    #[serde(default)]
+    pub plan_only: bool,
+    /// What the asker says yes to in advance. Policy may still ask for more.
+    #[serde(default)]
+    pub yes: Yes,
+    /// Plan with this `provider/model` instead of what the role planner has; `builtin` for runbooks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Most that models may cost, in the currency of the price table; left out: the setting's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
+}
+
+/// How far somebody says yes in advance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Yes {
+    /// To what cannot change anything, run in inspect mode.
+    #[default]
+    Read,
+    /// Also to changes.
+    Change,
+    /// Also to what destroys.
+    All,
+}
+
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Recorded.
+    Pending,
+    /// A plan is being made.
+    Planning,
+    /// Nothing can go on without a yes.
+    AwaitingApproval,
+    /// Steps run, or are judged.
+    Running,
+    /// Every step met what was expected, and there is a summary. With `plan_only`: the plan is there.
+    Completed,
+    /// It ended otherwise; `reason` says why.
+    Failed,
+    /// Somebody cancelled or rejected it.
+    Cancelled,
+    /// It cannot go on without something from a person; `reason` says what. It can be answered
+    /// (see `question`), or asked anew when the cause is gone.
+    NeedsAnswer,
+}
+
+impl TaskState {
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// The word in API and database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Planning => "planning",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::NeedsAnswer => "needs_answer",
+        }
+    }
+}
+
+/// A request in words and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Task {
+    /// Its id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub id: TaskId,
+    /// As asked.
+    pub prompt: String,
+    /// As asked.
+    pub selector: Option<String>,
+    /// As asked.
+    pub user: Option<String>,
+    /// As asked.
+    pub yes: Yes,
+    /// As asked.
+    pub plan_only: bool,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Why, when it failed or needs an answer: `no_machine`, `prompt_empty`, `prompt_too_long`,
+    /// `unknown_intent`, `model_unreachable`, `model_key`, `vault_sealed`, `budget_reached`,
+    /// `plan_refused`, `plan_unknown_machine`, `plan_invalid`, `approval_rejected`,
+    /// `approval_expired`, `step_failed`, `time_limit`, …
+    pub reason: Option<Reason>,
+    /// What it asks, in `needs_answer`.
+    pub question: Option<String>,
+    /// Who asked.
+    pub created_by: String,
+    /// When.
+    pub created: Time,
+    /// When it ended.
+    pub finished: Option<Time>,
+    /// Names of the machines it may touch, resolved once.
+    pub machines: Vec<String>,
+    /// Who planned: `builtin`, or `provider/model`.
+    pub planner: Option<String>,
+    /// What the plan is to do, in a sentence.
+    pub plan_summary: Option<String>,
+    /// The steps, in the order they were planned.
+    pub subtasks: Vec<Subtask>,
+    /// At the end.
+    pub summary: Option<Summary>,
+    /// What models used for it.
+    pub usage: TaskUsage,
+    /// The sequence number of its newest event.
+    pub last_event: u64,
+}
+
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Subtask {
+    /// Counts from 1 within the task; never changes.
+    pub number: u32,
+    /// Machines by name; a part of the task's.
+    pub machines: Vec<String>,
+    /// What runs.
+    pub command: PlannedCommand,
+    /// What for.
+    pub purpose: String,
+    /// What a good result looks like.
+    pub expected: String,
+    /// As computed from the command; a model can only raise it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub effect: Effect,
+    /// Why it has that effect.
+    pub effect_reasons: Vec<String>,
+    /// What would take it back.
+    pub undo: Option<String>,
+    /// Numbers of steps that have to be met before.
+    pub depends_on: Vec<u32>,
+    /// Where it stands.
+    pub state: SubtaskState,
+    /// Why, when that needs saying.
+    pub reason: Option<Reason>,
+    /// Yeses it waits for, or got.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub approvals: Vec<ApprovalId>,
+    /// Its tries; the first is the planned command, the others alternatives.
+    pub attempts: Vec<Attempt>,
+}
+
+/// A command of a plan. Exactly one of `argv` and `shell`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCommand {
+    /// Program and arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// A line for `/bin/sh -c`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    /// As whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Added to the environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Ends after this long, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// `inspect` or `normal`.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub mode: Mode,
+    /// In inspect mode: `none`, `view` or `use`.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub network: Network,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SubtaskState {
+    /// Waits for the steps it depends on.
+    Waiting,
+    /// Waits for a yes.
+    AwaitingApproval,
+    /// An attempt runs.
+    Running,
+    /// Its result is being judged.
+    Judging,
+    /// It did what was expected.
+    Met,
+    /// It did not.
+    NotMet,
+    /// What it did could not be shown by evidence.
+    Inconclusive,
+    /// Not run: a step it depends on was not met, or nobody needs it any more.
+    Skipped,
+    /// Policy or a person said no.
+    Refused,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl SubtaskState {
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Waiting | Self::AwaitingApproval | Self::Running | Self::Judging)
+    }
+}
+
+/// One try of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Attempt {
+    /// Counts from 1 within the step.
+    pub number: u32,
+    /// What runs.
+    pub command: PlannedCommand,
+    /// Why this and not the one before; empty for the first.
+    pub why: String,
+    /// The jobs it became. More than one when machines differ in what they need (inspect mode here,
+    /// a yes there).
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub jobs: Vec<JobId>,
+    /// When it started.
+    pub started: Option<Time>,
+    /// When all of it had ended and was judged.
+    pub finished: Option<Time>,
+    /// Machines whose results are alike (times, pids and names aside), largest group first.
+    pub groups: Vec<Group>,
+    /// Commands that hung, and what was found out.
+    #[serde(default)]
+    pub stalls: Vec<Stall>,
+}
+
+/// Machines with the same result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Group {
+    /// Their names.
+    pub machines: Vec<String>,
+    /// The operation that stands for them.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub operation: OperationId,
+    /// How it ended, as an operation's state.
+    pub state: super::OperationState,
+    /// Its exit code.
+    pub exit_code: Option<i32>,
+    /// A small group beside a large one: look here first.
+    pub outlier: bool,
+    /// What was concluded.
+    pub verdict: Option<Verdict>,
+    /// The beginning and end of its output, for people.
+    pub excerpt: String,
+}
+
+/// Whether a step did what was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictOutcome {
+    /// It did.
+    Met,
+    /// It did not.
+    NotMet,
+    /// The evidence does not say, or does not stand where it was claimed to.
+    Inconclusive,
+}
+
+/// A conclusion with its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Verdict {
+    /// Which.
+    pub outcome: VerdictOutcome,
+    /// Output it rests on, each verified to stand where it says.
+    pub evidence: Vec<Quote>,
+    /// Why, in a sentence or two.
+    pub reason: String,
+    /// `rules`, or `provider/model`.
+    pub by: String,
+    /// Exit code and output do not say the same; this is how.
+    pub disagreement: Option<String>,
+}
+
+/// Bytes of an operation's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Quote {
+    /// Whose output.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub operation: OperationId,
+    /// Its machine's name.
+    pub machine: String,
+    /// `stdout` or `stderr`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub stream: Stream,
+    /// Offset of the first byte in its stream.
+    pub from: u64,
+    /// Offset behind the last byte.
+    pub to: u64,
+    /// What stands there (invalid UTF-8 replaced).
+    pub quote: String,
+}
+
+/// Why a command hangs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Stall {
+    /// Which command.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub operation: OperationId,
+    /// On which machine.
+    pub machine: String,
+    /// When it was looked at.
+    pub at: Time,
+    /// How long there had been no output, milliseconds.
+    pub silent_ms: u64,
+    /// Stable, for programs: `waits_for_input`, `waits_for_lock`, `uninterruptible`,
+    /// `connecting`, `busy`, `sleeping`, `stopped`, `waits_for_child`, `unknown`.
+    pub cause: String,
+    /// What was found, for people, with the facts it rests on.
+    pub explanation: String,
+    /// Facts, one a line, such as `pid 4711 apt-get: state S, wchan do_wait`.
+    pub facts: Vec<String>,
+    /// What is best done.
+    pub advice: StallAdvice,
+    /// `rules`, or `provider/model`.
+    pub by: String,
+}
+
+/// What to do about a command that hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StallAdvice {
+    /// It will go on by itself.
+    Wait,
+    /// It wants something a person can give.
+    Answer,
+    /// It will not come to an end.
+    Kill,
+}
+
+/// What it came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Summary {
+    /// For people; `[1]` refers to the first quote.
+    pub text: String,
+    /// Output it rests on, each verified.
+    pub quotes: Vec<Quote>,
+    /// `rules`, or `provider/model`.
+    pub by: String,
+}
+
+/// What models used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct TaskUsage {
+    /// Calls made, failed ones included.
+    pub calls: u32,
+    /// Tokens read, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// In the currency of the price table.
+    pub cost: f64,
+}
+
+/// Something that happened to a task. `GET /api/tasks/{id}/events` sends them as SSE with
+/// `id: sequence`, `event: kind`; `/ws/frontend` as `task_status_update`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskEvent {
+    /// Whose.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub task_id: TaskId,
+    /// Counts from 1 within the task. 0: not kept (`plan_delta`).
+    pub sequence: u64,
+    /// When.
+    pub at: Time,
+    /// What.
+    #[serde(flatten)]
+    pub what: TaskEventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "kind", content = "data", rename_all = "snake_case")]
+pub enum TaskEventKind {
+    /// Another state.
+    State {
+        /// Which.
+        state: TaskState,
+        /// Why.
+        reason: Option<Reason>,
+    },
+    /// The plan as it is being written: a piece of text to show behind the last. Not kept.
+    PlanDelta {
+        /// The piece.
+        text: String,
+    },
+    /// The plan is there.
+    Plan {
+        /// In a sentence.
+        summary: String,
+        /// Who planned.
+        planner: String,
+        /// The steps.
+        subtasks: Vec<Subtask>,
+    },
+    /// A step is another; this is how it is now.
+    Subtask(Box<Subtask>),
+    /// A job was started for a step: follow it for its output.
+    Job {
+        /// Which step.
+        subtask: u32,
+        /// Which try.
+        attempt: u32,
+        /// Which job.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+        job: JobId,
+    },
+    /// A yes is needed.
+    Approval(Box<super::Approval>),
+    /// A command hangs.
+    Stall(Box<Stall>),
+    /// The end.
+    Summary(Box<Summary>),
+    /// Something worth knowing: another model was taken, the budget is half used, …
+    Note {
+        /// Stable, for programs.
+        code: String,
+        /// For people.
+        message: String,
+    },
+}
+
+/// Say yes or no to what a task waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TaskDecision {
+    /// The approvals meant, each with the hash that was shown; empty is refused.
+    #[serde(default)]
+    pub approvals: Vec<ApprovalChoice>,
+    /// The password, where the policy wants it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// For the record.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// An approval and what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalChoice {
+    /// Which.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub id: ApprovalId,
+    /// Its digest as shown.
+    pub digest: String,
+}
+
+/// Answer a task that needs one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TaskAnswer {
+    /// In words. Added to the request; a new plan is made.
+    pub answer: String,
+}
