@@ -3,10 +3,12 @@
 mod file;
 mod resolve;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reeve_sdk::api::{ModelRole, ProviderSettings};
 use url::Url;
 
 pub use file::{LogFormat, LogLevel};
@@ -79,6 +81,34 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// How it ends.
     pub drain: Drain,
+    /// The vault's passphrase, for a start without a person.
+    pub vault_key_file: Option<PathBuf>,
+    /// Providers of models.
+    pub models: Models,
+}
+
+/// Providers of models and who asks which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Models {
+    /// Most that one person's tasks may cost in a day (UTC), in the currency of the prices.
+    pub user_day_budget: f64,
+    /// For each role, `provider/model` in the order they are tried.
+    pub roles: BTreeMap<ModelRole, Vec<String>>,
+    /// Those from the file; others are added at run time.
+    pub providers: Vec<ProviderSettings>,
+}
+
+/// A provider's settings as they may be shown: headers whose names sound secret lose their value.
+#[must_use]
+pub fn without_secrets(settings: &ProviderSettings) -> ProviderSettings {
+    let mut settings = settings.clone();
+    for (name, value) in &mut settings.headers {
+        let name = name.to_ascii_lowercase();
+        if ["auth", "key", "token", "secret", "cookie"].iter().any(|word| name.contains(word)) {
+            "***".clone_into(value);
+        }
+    }
+    settings
 }
 
 /// The database.

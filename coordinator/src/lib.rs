@@ -20,6 +20,7 @@ pub mod telemetry;
 pub mod testing;
 pub mod tls;
 pub mod users;
+pub mod vault;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ use crate::operations::Operations;
 use crate::tasks::Tasks;
 use crate::tls::Authority;
 use crate::users::Users;
+use crate::vault::Vault;
 
 /// What every handler may use. Cloning is cheap.
 #[derive(Clone)]
@@ -62,6 +64,8 @@ pub struct AppState {
     pub readiness: Readiness,
     /// People and keys.
     pub users: Users,
+    /// Keys of model providers.
+    pub vault: Vault,
     /// How often somebody may ask.
     pub rates: RateLimits,
     /// What `/api/status` counts.

@@ -20,6 +20,7 @@ use crate::operations::{self, Operations};
 use crate::tasks::Tasks;
 use crate::tls::{self, Authority, TlsError};
 use crate::users::{SetupCode, SetupError, Users};
+use crate::vault::Vault;
 use crate::{AppState, Clock, telemetry};
 
 /// Samples of histograms are folded away this often.
@@ -101,6 +102,8 @@ pub(crate) async fn start_at(
     let (db, coordinator) = open_database(&config).await.map_err(&db_error)?;
     let tasks = Tasks::new();
     let users = Users::new(db.clone(), clock.clone(), tasks.clone());
+    let key_file = config.vault_key_file.as_deref();
+    let vault = Vault::load(db.clone(), clock.clone(), tasks.clone(), coordinator, key_file).await;
     let setup = users.prepare_setup(&config.data).await?;
     let metrics_listener = match config.metrics_listen {
         None => None,
@@ -139,6 +142,7 @@ pub(crate) async fn start_at(
         coordinator,
         ca,
         users,
+        vault,
         machines,
         fleet,
         operations,

@@ -32,6 +32,8 @@ mod output;
 #[cfg(feature = "client")]
 mod retry;
 #[cfg(feature = "client")]
+mod task_events;
+#[cfg(feature = "client")]
 mod tls;
 
 #[cfg(feature = "client")]
@@ -48,5 +50,7 @@ pub use output::{OutputStream, Which};
 pub use reeve_protocol::token::Pin;
 #[cfg(feature = "client")]
 pub use retry::RetryLimits;
+#[cfg(feature = "client")]
+pub use task_events::TaskEvents;
 #[cfg(feature = "client")]
 pub use tls::{Presented, probe};

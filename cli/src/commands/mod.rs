@@ -8,10 +8,13 @@ pub mod jobs;
 pub mod keys;
 pub mod login;
 pub mod machines;
+pub mod models;
 pub mod run;
 pub mod status;
 pub mod tokens;
+pub mod usage;
 pub mod users;
+pub mod vault;
 pub mod version;
 
 use std::collections::BTreeMap;
@@ -34,6 +37,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Jobs(command) => command.perform(&global).await,
         Command::Machines(command) => command.perform(&global).await,
         Command::Tokens(command) => command.perform(&global).await,
+        Command::Models(command) => command.perform(&global).await,
+        Command::Vault(command) => command.perform(&global).await,
+        Command::Usage(command) => command.perform(&global).await,
         Command::Status(command) => command.perform(&global).await,
         Command::Login(command) => command.perform(&global).await,
         Command::Logout => login::logout(&global).await,

@@ -1,9 +1,11 @@
 //! The settings file as it is written. Every key may be left out; unknown ones are refused.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reeve_sdk::api::{ModelRole, ProviderSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
@@ -30,6 +32,47 @@ pub(super) struct File {
     pub metrics: MetricsTable,
     #[serde(default)]
     pub drain: DrainTable,
+    #[serde(default)]
+    pub vault: VaultTable,
+    #[serde(default)]
+    pub models: ModelsTable,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VaultTable {
+    pub key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ModelsTable {
+    pub user_day_budget: Option<Amount>,
+    #[serde(default)]
+    pub roles: BTreeMap<ModelRole, Vec<String>>,
+    #[serde(default, rename = "provider")]
+    pub providers: Vec<ProviderSettings>,
+}
+
+/// Money, in the currency of the price table: more than nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Amount(pub f64);
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let amount = f64::deserialize(deserializer)?;
+        if amount.is_finite() && amount > 0.0 {
+            Ok(Self(amount))
+        } else {
+            Err(de::Error::custom("has to be a number above 0"))
+        }
+    }
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -9,7 +9,10 @@ use reeve_protocol::limits;
 use url::Url;
 
 use super::file::{Count, File, Period, PublicUrl, Size, TlsMode};
-use super::{Args, Config, DEFAULT_FILE, Database, Drain, Limits, Log, LogLevel, Tls};
+use super::{
+    Args, Config, DEFAULT_FILE, Database, Drain, Limits, Log, LogLevel, Models, Tls,
+    without_secrets,
+};
 
 /// What is wrong with the settings. The text names the file or flag, the key, why and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -169,8 +172,21 @@ fn resolve(args: &Args, file: File, path: Option<PathBuf>) -> Result<Config, Con
             timeout: period(file.drain.timeout, Duration::from_secs(30)),
             spread: period(file.drain.spread, Duration::from_secs(10)),
         },
+        vault_key_file: file.vault.key_file.or_else(credential),
+        models: Models {
+            user_day_budget: file.models.user_day_budget.map_or(20.0, |amount| amount.0),
+            roles: file.models.roles,
+            providers: file.models.providers,
+        },
         file: path,
     })
+}
+
+/// The vault's passphrase as systemd hands it over: `LoadCredential=vault:/path` or
+/// `LoadCredentialEncrypted=` (systemd.exec(5)).
+fn credential() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join("vault");
+    path.exists().then_some(path)
 }
 
 fn database_url(
@@ -252,6 +268,12 @@ impl Config {
             drain: super::file::DrainTable {
                 timeout: Some(Period(self.drain.timeout)),
                 spread: Some(Period(self.drain.spread)),
+            },
+            vault: super::file::VaultTable { key_file: self.vault_key_file.clone() },
+            models: super::file::ModelsTable {
+                user_day_budget: Some(super::file::Amount(self.models.user_day_budget)),
+                roles: self.models.roles.clone(),
+                providers: self.models.providers.iter().map(without_secrets).collect(),
             },
         };
         toml::to_string(&file).unwrap_or_default()

@@ -72,6 +72,14 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/operations/{id}/input", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/signal", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/cancel", Needs(Operator)),
+    // vault
+    (Method::GET, "/api/vault", Needs(Viewer)),
+    (Method::POST, "/api/vault/init", Needs(Admin)),
+    (Method::POST, "/api/vault/unlock", Needs(Admin)),
+    (Method::POST, "/api/vault/lock", Needs(Admin)),
+    (Method::GET, "/api/vault/entries", Needs(Admin)),
+    (Method::POST, "/api/vault/entries", Needs(Admin)),
+    (Method::DELETE, "/api/vault/entries/{name}", Needs(Admin)),
     // events
     (Method::GET, "/ws/frontend", Ticket),
 ];

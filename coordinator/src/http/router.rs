@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::authenticate::guard;
 use super::{downloads, layers, openapi, peer, request_id, routes};
-use crate::{AppState, audit, events, fleet, machines, operations, users};
+use crate::{AppState, audit, events, fleet, machines, operations, users, vault};
 
 /// Routes of every feature.
 pub(super) fn features() -> OpenApiRouter<AppState> {
@@ -25,6 +25,7 @@ pub(super) fn features() -> OpenApiRouter<AppState> {
         .merge(fleet::routes())
         .merge(operations::routes())
         .merge(events::routes())
+        .merge(vault::routes())
 }
 
 /// The whole of the public listener.

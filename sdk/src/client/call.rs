@@ -29,6 +29,7 @@ pub(crate) struct Call {
     body: Option<(Bytes, &'static str)>,
     accept: Option<&'static str>,
     idempotency_key: Option<String>,
+    last_event_id: Option<u64>,
     /// Sending it twice does what sending it once does.
     repeatable: bool,
 }
@@ -47,6 +48,7 @@ impl Client {
             body: None,
             accept: None,
             idempotency_key: None,
+            last_event_id: None,
             repeatable,
         }
     }
@@ -89,6 +91,17 @@ impl Call {
         self
     }
 
+    /// Asks for events behind this one.
+    pub(crate) fn last_event_id(mut self, id: u64) -> Self {
+        self.last_event_id = Some(id);
+        self
+    }
+
+    /// How long a stream of this client may be without contact.
+    pub(crate) fn follow_limit(&self) -> Duration {
+        self.client.inner.retry.follow
+    }
+
     /// The coordinator recognises the repetition of a request with this key.
     pub(crate) fn idempotency_key(mut self, key: String) -> Self {
         self.idempotency_key = Some(key);
@@ -118,6 +131,9 @@ impl Call {
         }
         if let Some(key) = &self.idempotency_key {
             request = request.header("idempotency-key", key);
+        }
+        if let Some(id) = self.last_event_id.filter(|id| *id > 0) {
+            request = request.header("last-event-id", id);
         }
         if let Some((body, kind)) = &self.body {
             request = request.header(CONTENT_TYPE, *kind).body(body.clone());

@@ -6,6 +6,8 @@ mod coordinator;
 mod jobs;
 mod machines;
 mod people;
+mod tasks;
+mod vault;
 
 use std::sync::Arc;
 
