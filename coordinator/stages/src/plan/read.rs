@@ -1,0 +1,409 @@
+//! Reading a planner's answer. Nothing in it is taken on trust.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use reeve_protocol::ops::Effect;
+use reeve_sdk::api::PlannedCommand;
+use serde::{Deserialize, Serialize};
+
+use super::{Caps, Input, Reply, Step, command_line, topology};
+use crate::ask::read_object;
+use crate::clean::{clean, line, prose};
+use crate::machines::Fleet;
+
+/// Steps of one plan.
+const MAX_STEPS: usize = 200;
+
+/// Entries in a step's list of machines.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Bytes of a purpose, an expectation, an undo.
+const MAX_WORDS: usize = 1000;
+
+/// Why an answer is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", rename_all = "snake_case")]
+pub enum PlanError {
+    /// It is not the JSON that was asked for.
+    #[error("{why}")]
+    NotSchema {
+        /// What is wrong.
+        why: String,
+    },
+    /// It names a machine the task may not touch.
+    #[error(
+        "step {step} names {machine:?}, which is none of the machines of this task{}",
+        meant(nearest)
+    )]
+    UnknownMachine {
+        /// Which step, as the planner numbers.
+        step: u32,
+        /// What it names.
+        machine: String,
+        /// Names that may have been meant.
+        nearest: Vec<String>,
+    },
+    /// A step that cannot be.
+    #[error("step {step}: {why}")]
+    BadStep {
+        /// Which step, as the planner numbers.
+        step: u32,
+        /// What is wrong.
+        why: String,
+    },
+    /// The steps wait for each other.
+    #[error("steps depend on each other in a circle")]
+    Circle,
+    /// More commands than a machine may get.
+    #[error("{machine} would get {count} commands in this task; at most {most} are allowed")]
+    TooMany {
+        /// Which machine.
+        machine: String,
+        /// How many it would get.
+        count: u32,
+        /// How many it may get.
+        most: u32,
+    },
+    /// The same command again and again.
+    #[error(
+        "{machine} would get the same command {count} times: {command}. Say polling if that is meant"
+    )]
+    Loop {
+        /// Which machine.
+        machine: String,
+        /// How often.
+        count: u32,
+        /// Which command.
+        command: String,
+    },
+}
+
+fn meant(nearest: &[String]) -> String {
+    if nearest.is_empty() {
+        return String::new();
+    }
+    format!("; did you mean {}?", nearest.join(", "))
+}
+
+impl PlanError {
+    /// Stable, for programs: a task's reason.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownMachine { .. } => "plan_unknown_machine",
+            _ => "plan_invalid",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    kind: Kind,
+    summary: String,
+    steps: Vec<WireStep>,
+    question: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Explore,
+    Plan,
+    Question,
+    GiveUp,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireStep {
+    id: u32,
+    machines: Vec<String>,
+    argv: Option<Vec<String>>,
+    shell: Option<String>,
+    cwd: Option<String>,
+    purpose: String,
+    expected: String,
+    effect: Effect,
+    timeout_s: Option<u64>,
+    depends_on: Vec<u32>,
+    undo: Option<String>,
+    polling: bool,
+}
+
+/// Reads what a planner answered.
+///
+/// # Errors
+///
+/// When it is not a plan that may be shown to anybody; the text says what is wrong in words the
+/// planner can use (see [`crate::Ask::again`]).
+pub fn read(input: &Input, answer: &str) -> Result<Reply, PlanError> {
+    let wire: Wire = read_object(answer).map_err(|why| PlanError::NotSchema { why })?;
+    let not = |why: &str| Err(PlanError::NotSchema { why: why.to_owned() });
+    let said = |text: &Option<String>| {
+        text.as_deref().map(|text| prose(text, MAX_WORDS)).filter(|text| !text.is_empty())
+    };
+    match wire.kind {
+        Kind::Question | Kind::GiveUp if !wire.steps.is_empty() => {
+            return not("a question and give_up have no steps");
+        }
+        Kind::Question => {
+            return match said(&wire.question) {
+                Some(question) => Ok(Reply::Question { question }),
+                None => not("a question says nothing"),
+            };
+        }
+        Kind::GiveUp => {
+            return match said(&wire.reason) {
+                Some(reason) => Ok(Reply::GiveUp { reason }),
+                None => not("give_up needs a reason"),
+            };
+        }
+        Kind::Explore if input.rounds_left == 0 => return not("there is no round of explore left"),
+        Kind::Explore | Kind::Plan => {}
+    }
+    if wire.steps.is_empty() {
+        return not("a plan has at least one step");
+    }
+    if wire.steps.len() > MAX_STEPS {
+        return not("a plan has at most 200 steps");
+    }
+    let summary = line(&prose(&wire.summary, MAX_WORDS), MAX_WORDS);
+    if summary.is_empty() {
+        return not("a plan says in a sentence what it does");
+    }
+    let steps = read_steps(input, wire.steps, wire.kind == Kind::Explore)?;
+    Ok(match wire.kind {
+        Kind::Explore => Reply::Explore { summary, steps },
+        _ => Reply::Plan { summary, steps },
+    })
+}
+
+fn read_steps(input: &Input, wire: Vec<WireStep>, explore: bool) -> Result<Vec<Step>, PlanError> {
+    let mut index = HashMap::new();
+    for (at, step) in wire.iter().enumerate() {
+        if index.insert(step.id, at).is_some() {
+            return bad(step.id, "another step has the same id");
+        }
+    }
+    let done: BTreeSet<u32> = input.explored.iter().map(|step| step.number).collect();
+    let mut dependencies = Vec::with_capacity(wire.len());
+    for step in &wire {
+        let mut needed = Vec::new();
+        for id in &step.depends_on {
+            match index.get(id) {
+                Some(at) if !needed.contains(at) => needed.push(*at),
+                Some(_) => {}
+                // What was looked at is over.
+                None if done.contains(id) => {}
+                None => return bad(step.id, &format!("it depends on {id}, which is no step")),
+            }
+        }
+        dependencies.push(needed);
+    }
+    let order = topology::order(&dependencies).ok_or(PlanError::Circle)?;
+    let first = input.next_number.max(1);
+    let mut numbers = vec![0; wire.len()];
+    for (place, at) in order.iter().enumerate() {
+        numbers[*at] = first.saturating_add(u32::try_from(place).unwrap_or(u32::MAX));
+    }
+    let fleet = Fleet::new(&input.machines);
+    let mut steps = Vec::with_capacity(wire.len());
+    for (at, step) in wire.into_iter().enumerate() {
+        let mut depends_on: Vec<u32> = dependencies[at].iter().map(|at| numbers[*at]).collect();
+        depends_on.sort_unstable();
+        steps.push(read_step(input, &fleet, step, numbers[at], depends_on, explore)?);
+    }
+    steps.sort_by_key(|step| step.number);
+    check_counts(input, &steps)?;
+    Ok(steps)
+}
+
+fn bad<T>(step: u32, why: &str) -> Result<T, PlanError> {
+    Err(PlanError::BadStep { step, why: why.to_owned() })
+}
+
+fn read_step(
+    input: &Input,
+    fleet: &Fleet<'_>,
+    wire: WireStep,
+    number: u32,
+    depends_on: Vec<u32>,
+    explore: bool,
+) -> Result<Step, PlanError> {
+    let id = wire.id;
+    if wire.machines.is_empty() || wire.machines.len() > MAX_ENTRIES {
+        return bad(id, "it names no machine, or too many");
+    }
+    let mut machines = BTreeSet::new();
+    for entry in &wire.machines {
+        let found = fleet.resolve(entry).map_err(|nearest| PlanError::UnknownMachine {
+            step: id,
+            machine: line(entry, 80),
+            nearest,
+        })?;
+        machines.extend(found);
+    }
+    let mut command = check_command(wire.argv, wire.shell, wire.cwd, &input.caps)
+        .map_err(|why| PlanError::BadStep { step: id, why })?;
+    command.user.clone_from(&input.user);
+    let long = check_timeout(&mut command, wire.timeout_s, &input.caps)
+        .map_err(|why| PlanError::BadStep { step: id, why })?;
+    let words = |text: &str| prose(text, MAX_WORDS);
+    let (purpose, expected) = (words(&wire.purpose), words(&wire.expected));
+    if purpose.is_empty() || expected.is_empty() {
+        return bad(id, "it has to say what it is for, and what a good result looks like");
+    }
+    if explore && wire.effect != Effect::Read {
+        return bad(id, "explore only looks; what changes something belongs into a plan");
+    }
+    let Caution { effect, notes } = cautions(&command);
+    Ok(Step {
+        number,
+        machines: fleet.names_of(&machines),
+        purpose,
+        expected,
+        claimed: wire.effect.max(effect),
+        undo: wire.undo.as_deref().map(words).filter(|undo| !undo.is_empty()),
+        depends_on,
+        polling: wire.polling,
+        long,
+        notes,
+        command,
+    })
+}
+
+/// A command of a model that may be shown to a person as it is: exactly one form, bounded, without
+/// anything that does not show.
+pub(crate) fn check_command(
+    argv: Option<Vec<String>>,
+    shell: Option<String>,
+    cwd: Option<String>,
+    caps: &Caps,
+) -> Result<PlannedCommand, String> {
+    let command = match (argv.filter(|argv| !argv.is_empty()), shell.filter(|s| !s.is_empty())) {
+        (Some(argv), None) => PlannedCommand { argv: Some(argv), ..PlannedCommand::default() },
+        (None, Some(shell)) => PlannedCommand { shell: Some(shell), ..PlannedCommand::default() },
+        _ => return Err("a command is either argv or shell".to_owned()),
+    };
+    let parts: Vec<&String> = command.argv.iter().flatten().chain(&command.shell).collect();
+    if parts[0].trim().is_empty() {
+        return Err("the command is empty".to_owned());
+    }
+    let length: usize = parts.iter().map(|part| part.len() + 1).sum();
+    if length > caps.command_bytes {
+        return Err(format!("its command has {length} bytes; at most {}", caps.command_bytes));
+    }
+    if parts.iter().any(|part| clean(part) != part.as_str()) {
+        return Err("its command has characters that do not show".to_owned());
+    }
+    let cwd = cwd.filter(|cwd| !cwd.is_empty());
+    if let Some(cwd) = &cwd
+        && (!cwd.starts_with('/') || cwd.len() > 4096 || cwd.contains('\n') || clean(cwd) != *cwd)
+    {
+        return Err("its directory has to be an absolute path".to_owned());
+    }
+    Ok(PlannedCommand { cwd, ..command })
+}
+
+/// Sets the time limit; says whether it needs a yes.
+pub(crate) fn check_timeout(
+    command: &mut PlannedCommand,
+    asked: Option<u64>,
+    caps: &Caps,
+) -> Result<bool, String> {
+    let seconds = asked.unwrap_or_else(|| usual_timeout(command, caps));
+    if seconds == 0 || seconds > caps.most_timeout_s {
+        return Err(format!("its time has to be 1 to {} s, not {seconds}", caps.most_timeout_s));
+    }
+    command.timeout_ms = Some(seconds * 1000);
+    Ok(seconds > caps.long_timeout_s)
+}
+
+/// Words of a command, as far as they can be told without a shell.
+fn words(command: &PlannedCommand) -> Vec<&str> {
+    match (&command.argv, &command.shell) {
+        (Some(argv), _) => argv
+            .iter()
+            .flat_map(|word| word.split(|c: char| c.is_whitespace() || "|&;()".contains(c)))
+            .map(|word| word.rsplit('/').next().unwrap_or(word))
+            .collect(),
+        (None, Some(shell)) => shell
+            .split(|c: char| c.is_whitespace() || "|&;()`{}\"'$".contains(c))
+            .map(|word| word.rsplit('/').next().unwrap_or(word))
+            .collect(),
+        (None, None) => Vec::new(),
+    }
+}
+
+fn usual_timeout(command: &PlannedCommand, caps: &Caps) -> u64 {
+    const BACKUPS: &[&str] =
+        &["tar", "rsync", "pg_dump", "pg_dumpall", "mysqldump", "mariadb-dump", "borg", "restic"];
+    const PACKAGES: &[&str] = &[
+        "apt", "apt-get", "dnf", "yum", "zypper", "apk", "pacman", "dpkg", "rpm", "snap", "flatpak",
+    ];
+    let words = words(command);
+    let has = |names: &[&str]| words.iter().any(|word| names.contains(word));
+    if has(BACKUPS) {
+        caps.backup_timeout_s
+    } else if has(PACKAGES) {
+        caps.package_timeout_s
+    } else {
+        caps.timeout_s
+    }
+}
+
+/// What the reader of a plan should know of a command.
+pub(crate) struct Caution {
+    /// At least this.
+    pub effect: Effect,
+    pub notes: Vec<String>,
+}
+
+/// Programs that make somebody else of the command. Whether they may is the machine's decision;
+/// that they are there is for the person who says yes.
+pub(crate) fn cautions(command: &PlannedCommand) -> Caution {
+    const PRIVILEGE: &[&str] =
+        &["sudo", "su", "doas", "pkexec", "runuser", "setpriv", "sudoedit", "run0", "machinectl"];
+    let words = words(command);
+    let found: BTreeSet<&str> = words.into_iter().filter(|word| PRIVILEGE.contains(word)).collect();
+    Caution {
+        effect: if found.is_empty() { Effect::Read } else { Effect::Change },
+        notes: found
+            .into_iter()
+            .map(|word| format!("{word}: the command asks for another user's rights"))
+            .collect(),
+    }
+}
+
+/// Commands per machine, and loops; what was looked at counts.
+fn check_counts(input: &Input, steps: &[Step]) -> Result<(), PlanError> {
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut same: HashMap<(&str, String), u32> = HashMap::new();
+    let before = input.explored.iter().map(|step| (&step.machines, &step.command, false));
+    let now = steps.iter().map(|step| (&step.machines, &step.command, step.polling));
+    let caps = &input.caps;
+    for (machines, command, polling) in before.chain(now) {
+        let text = line(&command_line(command), usize::MAX);
+        for machine in machines {
+            let count = counts.entry(machine).or_default();
+            *count += 1;
+            if *count > caps.commands_per_machine {
+                let (machine, count) = (machine.clone(), *count);
+                let most = caps.commands_per_machine;
+                return Err(PlanError::TooMany { machine, count, most });
+            }
+            if polling {
+                continue;
+            }
+            let repeats = same.entry((machine, text.clone())).or_default();
+            *repeats += 1;
+            if *repeats >= caps.identical {
+                let (machine, count) = (machine.clone(), *repeats);
+                return Err(PlanError::Loop { machine, count, command: line(&text, 120) });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! What a model sees of results: one operation for each class of like ones, made small.
+
+use std::fmt::Write as _;
+
+use reeve_protocol::{OperationId, Stream};
+use reeve_sdk::api::OperationState;
+use serde::{Deserialize, Serialize};
+
+use crate::clean::{Clean, line};
+use crate::compact::{Excerpt, Kind};
+use crate::tokens;
+
+/// Least bytes a stream is cut to when many have to fit.
+const LEAST_BYTES: usize = 300;
+
+/// Names of machines shown of a class.
+const MAX_NAMES: usize = 8;
+
+/// The operation that stands for a class of like results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Which operation.
+    pub operation: OperationId,
+    /// Its machine's name.
+    pub machine: String,
+    /// Names of all machines of the class, or the first of them.
+    pub machines: Vec<String>,
+    /// How many machines the class has.
+    pub count: u64,
+    /// A small class beside a dominating one.
+    #[serde(default)]
+    pub outlier: bool,
+    /// How it ended.
+    pub state: OperationState,
+    /// Its exit code, when it has one.
+    pub exit_code: Option<i32>,
+    /// Why, when that needs saying (signal, refusal, time limit).
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Its stdout.
+    pub stdout: Excerpt,
+    /// Its stderr.
+    pub stderr: Excerpt,
+}
+
+impl Sample {
+    /// One of its streams.
+    #[must_use]
+    pub fn stream(&self, stream: Stream) -> &Excerpt {
+        match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        }
+    }
+
+    /// How it ended, in words.
+    #[must_use]
+    pub fn ending(&self) -> String {
+        let mut text = match (self.exit_code, self.state) {
+            (Some(code), OperationState::Succeeded | OperationState::Failed) => {
+                format!("exit code {code}")
+            }
+            (Some(code), state) => format!("{}, exit code {code}", state.as_str()),
+            (None, state) => state.as_str().to_owned(),
+        };
+        if let Some(reason) = &self.reason {
+            let _ = write!(text, " ({})", line(reason, 200));
+        }
+        text
+    }
+
+    /// Names for people: `web-1, web-2 and 38 more`.
+    #[must_use]
+    pub fn names(&self) -> String {
+        names(&self.machines, self.count)
+    }
+}
+
+/// Names for people, the first few of so many.
+#[must_use]
+pub fn names(machines: &[String], count: u64) -> String {
+    let shown = machines.len().min(MAX_NAMES);
+    let list = machines[..shown].join(", ");
+    match count.saturating_sub(shown as u64) {
+        0 => list,
+        more if shown == 0 => format!("{more} machines"),
+        more => format!("{list} and {more} more"),
+    }
+}
+
+/// The label of a sample in a prompt: short, because models copy short names without mistakes.
+pub(crate) fn label(index: usize) -> String {
+    format!("R{}", index + 1)
+}
+
+/// The samples as a model sees them. `from`: the index of the first label.
+pub(crate) fn render(samples: &[Sample], from: usize) -> String {
+    let mut text = String::new();
+    for (index, sample) in samples.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "== result {} on {} ({} machine{}{}): {}",
+            label(from + index),
+            sample.names(),
+            sample.count,
+            if sample.count == 1 { "" } else { "s" },
+            if sample.outlier { ", differs from most" } else { "" },
+            sample.ending()
+        );
+        for (name, excerpt) in [("stdout", &sample.stdout), ("stderr", &sample.stderr)] {
+            render_stream(name, excerpt, &mut text);
+        }
+    }
+    text
+}
+
+fn render_stream(name: &str, excerpt: &Excerpt, text: &mut String) {
+    if excerpt.is_empty() {
+        let _ = writeln!(text, "-- {name}: empty");
+        return;
+    }
+    let _ = writeln!(text, "-- {name}: {} bytes, {} lines", excerpt.total, excerpt.lines);
+    let mut behind = 0;
+    for part in &excerpt.parts {
+        let clean = Clean::of(&part.bytes);
+        if part.kind == Kind::Line {
+            let _ = writeln!(
+                text,
+                "-- {name} line {}, byte {}: {}",
+                part.line,
+                part.from,
+                clean.text()
+            );
+            continue;
+        }
+        if part.from > behind {
+            let left_out = part.from - behind;
+            let _ = writeln!(text, "-- {name}: {left_out} bytes left out but for the lines shown");
+        }
+        behind = part.to();
+        let _ = writeln!(
+            text,
+            "-- {name} bytes {} to {}, from line {}:",
+            part.from,
+            part.to(),
+            part.line
+        );
+        text.push_str(clean.text());
+        if !clean.text().ends_with('\n') {
+            text.push('\n');
+        }
+    }
+    if behind < excerpt.total {
+        let _ = writeln!(text, "-- {name}: {} bytes left out at the end", excerpt.total - behind);
+    }
+    if excerpt.more_notable > 0 {
+        let _ = writeln!(text, "-- {name}: {} more lines look like trouble", excerpt.more_notable);
+    }
+}
+
+/// Makes samples fit into so many tokens together: each stream gets the same most. When even the
+/// least does not fit, classes go from the end (they are sorted, largest first; outliers are moved
+/// before other small classes). Returns how many classes went.
+pub fn fit(samples: &mut Vec<Sample>, tokens: u64) -> usize {
+    let room = usize::try_from(tokens::bytes_in(tokens)).unwrap_or(usize::MAX);
+    let most = (room / (2 * LEAST_BYTES)).max(1);
+    let gone = samples.len().saturating_sub(most);
+    if gone > 0 {
+        // The largest class says what is usual; then those that are not.
+        if samples.len() > 1 {
+            samples[1..].sort_by_key(|sample| !sample.outlier);
+        }
+        samples.truncate(most);
+    }
+    let sizes: Vec<usize> =
+        samples.iter().flat_map(|s| [s.stdout.kept(), s.stderr.kept()]).collect();
+    let cap = share(&sizes, room);
+    for sample in samples.iter_mut() {
+        sample.stdout.shrink(cap);
+        sample.stderr.shrink(cap);
+    }
+    gone
+}
+
+/// The largest cap with which all sizes together stay in the room.
+fn share(sizes: &[usize], room: usize) -> usize {
+    let mut sorted = sizes.to_vec();
+    sorted.sort_unstable();
+    let (mut left, mut waiting) = (room, sorted.len());
+    for size in sorted {
+        if size.saturating_mul(waiting) > left {
+            return left / waiting;
+        }
+        left -= size;
+        waiting -= 1;
+    }
+    usize::MAX
+}
