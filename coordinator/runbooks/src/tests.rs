@@ -1,0 +1,3 @@
+//! Tests over the whole of the crate.
+
+mod examples;
