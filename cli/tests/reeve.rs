@@ -186,6 +186,7 @@ fn the_request_says_exactly_what_was_typed() {
                 "argv": ["ls", "-l", "--", "a b", ""], "user": "deploy", "cwd": "/srv",
                 "env": {"A": "b=c"}, "stdin": false, "timeout_ms": 30000, "grace_ms": 2000,
                 "spool_full": "drop_middle", "leftovers": "kill",
+                "mode": "normal", "network": "none", "redact": false,
             }},
             "rollout": {"batch": "10%", "max_failures": 1, "fail_fast": true},
             "wait_ms": 3_600_000, "output_limit": 1_048_576, "dry_run": false,

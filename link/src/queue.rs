@@ -97,39 +97,48 @@ impl SendQueue {
 
     /// The next frame to write, if one is ready.
     pub(crate) fn try_next(&self) -> Option<Bytes> {
-        let mut state = self.state();
-        if let Some(frame) = state.control.pop_front() {
-            return Some(frame);
-        }
-        if state.finished {
-            return None;
-        }
-        let operation = state.turns.pop_front()?;
-        let lane = state.data.get_mut(&operation)?;
-        let (frame, permit) = lane.frames.pop_front()?;
-        if lane.frames.is_empty() {
-            // Nobody else holds the semaphore: nobody waits for room, the lane can go.
-            drop(permit);
-            if Arc::strong_count(&lane.room) == 1 {
-                state.data.remove(&operation);
-            }
-        } else {
-            state.turns.push_back(operation);
-        }
-        Some(frame)
+        self.state().pop()
     }
 
     /// The next frame to write, waiting for it. Cancel safe.
     pub(crate) async fn next(&self) -> Next {
         loop {
-            if let Some(frame) = self.try_next() {
-                return Next::Frame(frame);
-            }
-            if self.state().finished {
-                return Next::Finished;
+            {
+                // One look at both: what is queued between two looks would be left behind.
+                let mut state = self.state();
+                if let Some(frame) = state.pop() {
+                    return Next::Frame(frame);
+                }
+                if state.finished {
+                    return Next::Finished;
+                }
             }
             self.shared.ready.notified().await;
         }
+    }
+}
+
+impl State {
+    fn pop(&mut self) -> Option<Bytes> {
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        if self.finished {
+            return None;
+        }
+        let operation = self.turns.pop_front()?;
+        let lane = self.data.get_mut(&operation)?;
+        let (frame, permit) = lane.frames.pop_front()?;
+        if lane.frames.is_empty() {
+            // Nobody else holds the semaphore: nobody waits for room, the lane can go.
+            drop(permit);
+            if Arc::strong_count(&lane.room) == 1 {
+                self.data.remove(&operation);
+            }
+        } else {
+            self.turns.push_back(operation);
+        }
+        Some(frame)
     }
 }
 

@@ -1,5 +1,11 @@
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+
 use reeve_protocol::{Acknowledge, Heartbeat, Kind, Output, Stream};
 
+use super::queue::{Next, SendQueue};
 use super::*;
 
 fn heartbeat() -> Envelope {
@@ -146,5 +152,35 @@ async fn garbage_and_oversize_close_this_link() {
             other => panic!("expected an error, got {other:?}"),
         }
         assert!(sender.is_closed());
+    }
+}
+
+/// A writer that never rests looks at the queue at every moment around the last word and the end.
+#[test]
+fn last_word_before_closing_is_always_written() {
+    for round in 0..3_000 {
+        let queue = SendQueue::new();
+        let looks = AtomicU32::new(0);
+        let written = std::thread::scope(|threads| {
+            let writer = threads.spawn(|| {
+                let mut context = Context::from_waker(Waker::noop());
+                let mut written = 0;
+                loop {
+                    looks.fetch_add(1, Ordering::Relaxed);
+                    match pin!(queue.next()).poll(&mut context) {
+                        Poll::Ready(Next::Frame(_)) => written += 1,
+                        Poll::Ready(Next::Finished) => return written,
+                        Poll::Pending => {}
+                    }
+                }
+            });
+            while looks.load(Ordering::Relaxed) < round % 64 {
+                std::hint::spin_loop();
+            }
+            queue.push_control(Bytes::from_static(b"goodbye")).expect("open");
+            queue.finish();
+            writer.join().expect("ends")
+        });
+        assert_eq!(written, 1, "round {round}");
     }
 }

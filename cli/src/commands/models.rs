@@ -87,13 +87,13 @@ struct Add {
     #[arg(long, value_name = "IN,OUT", value_parser = parse_price)]
     price: Option<Price>,
     /// Tokens these models can hold
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", hide_short_help = true)]
     context: Option<u64>,
     /// These models think first: longer waits, no temperature
     #[arg(long)]
     reasoning: bool,
     /// A header to add; may be given again
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_pair)]
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_pair, hide_short_help = true)]
     headers: Vec<(String, String)>,
     /// Read all settings from this JSON file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["wire", "base_url", "models"])]
