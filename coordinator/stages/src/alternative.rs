@@ -9,11 +9,11 @@ use reeve_protocol::ops::Effect;
 use reeve_sdk::api::PlannedCommand;
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{Ask, Message, Stage, read_object};
+use crate::ask::{Ask, Message, Stage, read_object, system};
 use crate::clean::{line, prose};
 use crate::machines::{Fleet, Machine};
 use crate::markers::Nonce;
-use crate::plan::{Caps, Caution, cautions, check_command, check_timeout, command_line};
+use crate::plan::{Caps, Caution, cautions, check_command, check_timeout, command_line, undo};
 use crate::sample::{Sample, fit, render};
 use crate::schemas;
 use crate::tokens::Window;
@@ -122,16 +122,17 @@ pub fn ask(input: &Input, nonce: &Nonce) -> Ask {
     let _ = writeln!(step, "expected: {}", input.step.expected);
     message.data("Step", &step, 16 * 1024);
     message.data("What was tried", &tried(input), 256 * 1024);
+    let schema = schemas::alternative();
     Ask {
         stage: Stage::Alternative,
         role: Stage::Alternative.role(),
-        system: include_str!("../prompts/alternative.md").to_owned(),
+        system: system(include_str!("../prompts/alternative.md"), &schema),
         messages: message.finish(
             &input.request,
             "Propose one other command for the step (try), or say why there is none (none).",
         ),
         schema_name: "alternative".to_owned(),
-        schema: schemas::alternative(),
+        schema,
     }
 }
 
@@ -205,7 +206,7 @@ pub fn read(input: &Input, answer: &str) -> Result<Reply, NotAlternative> {
         command,
         why,
         claimed: wire.effect.max(effect),
-        undo: wire.undo.as_deref().map(|undo| prose(undo, MAX_WHY)).filter(|undo| !undo.is_empty()),
+        undo: undo(wire.undo),
         long,
         notes,
     })

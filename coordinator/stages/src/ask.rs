@@ -124,6 +124,11 @@ impl Ask {
     }
 }
 
+/// The static part of a prompt: rules, and the schema for models whose provider does not enforce it.
+pub(crate) fn system(rules: &str, schema: &Value) -> String {
+    format!("{}\n\nSchema of the answer\n\n{schema}\n", rules.trim_end())
+}
+
 /// A user message in the making: rules and facts first, then data, then the task again.
 pub(crate) struct Message<'a> {
     text: String,

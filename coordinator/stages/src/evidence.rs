@@ -100,7 +100,11 @@ pub fn verify(claim: &Claim, samples: &[Sample]) -> Result<Verified, Unverified>
             }
             if let Some((from, to)) = text.raw_span(at, to) {
                 let bytes = String::from_utf8_lossy(&part.bytes[from..to]).into_owned();
-                places.push((part.from + from as u64, part.from + to as u64, bytes));
+                let place = (part.from + from as u64, part.from + to as u64, bytes);
+                // A line of the gap may repeat bytes of its neighbours.
+                if !places.contains(&place) {
+                    places.push(place);
+                }
             }
         }
     }
@@ -184,32 +188,16 @@ pub fn verify_all(claims: &[Claim], samples: &[Sample]) -> Checked {
 /// A quote of bytes that are known to stand there, at most 200 of them.
 #[must_use]
 pub(crate) fn quote_at(sample: &Sample, stream: Stream, from: u64, bytes: &[u8]) -> Quote {
-    let text = String::from_utf8_lossy(bytes);
-    let shown = if bytes.len() > 200 {
-        // Lossy text may be longer than its bytes: cut the bytes, at a character.
-        let mut end = 200;
-        while end > 197 && (0x80..0xc0).contains(&bytes[end]) {
-            end -= 1;
-        }
-        String::from_utf8_lossy(&bytes[..end]).into_owned()
-    } else {
-        text.into_owned()
-    };
-    let length = if bytes.len() > 200 {
-        let mut end = 200;
-        while end > 197 && (0x80..0xc0).contains(&bytes[end]) {
-            end -= 1;
-        }
-        end
-    } else {
-        bytes.len()
-    };
+    let mut end = bytes.len().min(200);
+    while end < bytes.len() && end > 197 && (0x80..0xc0).contains(&bytes[end]) {
+        end -= 1;
+    }
     Quote {
         operation: sample.operation,
         machine: sample.machine.clone(),
         stream,
         from,
-        to: from + length as u64,
-        quote: shown,
+        to: from + end as u64,
+        quote: String::from_utf8_lossy(&bytes[..end]).into_owned(),
     }
 }

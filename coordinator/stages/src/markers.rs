@@ -96,7 +96,7 @@ fn strip_once(text: &str, nonce: &Nonce) -> Option<String> {
     static MARKER: LazyLock<Option<Regex>> = LazyLock::new(|| {
         // Folded text: lower case, one kind of bracket, look-alike letters made the same. Words
         // between the brackets are bounded so that an honest `[[` costs nothing else its text.
-        Regex::new(r"[\[<{(]*[ \t_/-]*reeve[ \t_-]*:[ \t_-]*(?:data|end)[^\]>})\n]{0,80}[\]>})]*")
+        Regex::new(r"[\[<{(]+[ \t_/-]*reeve[ \t_-]*:[ \t_-]*(?:data|end)[^\]>})\n]{0,80}[\]>})]*")
             .ok()
     });
     let quick = text.is_ascii()
@@ -203,8 +203,13 @@ mod tests {
 
     #[test]
     fn honest_text_stays_as_it_is() {
-        for text in ["if [[ -f x ]]; then", "reeve-agent.service: data ok", "reeve: started", "<<<"]
-        {
+        for text in [
+            "if [[ -f x ]]; then",
+            "reeve-agent.service: data ok",
+            "reeve: data folder is /var/lib/reeve",
+            "[reeve] endless",
+            "<<<",
+        ] {
             assert_eq!(strip(text, &nonce()), text);
         }
     }

@@ -18,16 +18,36 @@ pub(crate) fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>)
     near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// Levenshtein distance.
+/// Insertions, deletions, replacements and swapped neighbours.
 fn edits(left: &[char], right: &str) -> usize {
+    let right: Vec<char> = right.to_lowercase().chars().collect();
+    let mut above = vec![0; left.len() + 1];
     let mut row: Vec<usize> = (0..=left.len()).collect();
-    for (i, r) in right.to_lowercase().chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, l) in left.iter().enumerate() {
-            let replaced = diagonal + usize::from(*l != r);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    for i in 0..right.len() {
+        let mut next = vec![i + 1; left.len() + 1];
+        for j in 0..left.len() {
+            let replaced = row[j] + usize::from(left[j] != right[i]);
+            next[j + 1] = replaced.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && left[j] == right[i - 1] && left[j - 1] == right[i] {
+                next[j + 1] = next[j + 1].min(above[j - 1] + 1);
+            }
         }
+        above = std::mem::replace(&mut row, next);
     }
     row[left.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_found_and_strangers_are_not() {
+        let names = ["web-1", "web-2", "db-1", "production-cache-1"];
+        assert_eq!(nearest("wbe-1", names), ["web-1"]);
+        assert_eq!(nearest("WEB-9", names), ["web-1", "web-2"]);
+        assert_eq!(nearest("prodution-cahce-1", names), ["production-cache-1"]);
+        assert!(nearest("mail-7", names).is_empty());
+        assert!(nearest("", names).is_empty());
+    }
 }

@@ -13,6 +13,9 @@ use crate::tokens;
 /// Least bytes a stream is cut to when many have to fit.
 const LEAST_BYTES: usize = 300;
 
+/// Bytes that the headings of a sample take, about.
+const HEADINGS: usize = 400;
+
 /// Names of machines shown of a class.
 const MAX_NAMES: usize = 8;
 
@@ -69,6 +72,32 @@ impl Sample {
         text
     }
 
+    /// The beginning and end of its output for people, at most about so many bytes: stderr behind
+    /// stdout, `…` where something is left out.
+    #[must_use]
+    pub fn excerpt(&self, max: usize) -> String {
+        let mut text = String::new();
+        let sides = [&self.stdout, &self.stderr].into_iter().filter(|side| !side.is_empty());
+        let each = max / sides.clone().count().max(1);
+        for side in sides {
+            let mut side = side.clone();
+            side.parts.retain(|part| part.kind != Kind::Line);
+            side.shrink(each);
+            let mut behind = 0;
+            for part in &side.parts {
+                if part.from > behind {
+                    text.push_str("…\n");
+                }
+                behind = part.to();
+                text.push_str(Clean::of(&part.bytes).text());
+                if !text.ends_with('\n') {
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+
     /// Names for people: `web-1, web-2 and 38 more`.
     #[must_use]
     pub fn names(&self) -> String {
@@ -121,63 +150,57 @@ fn render_stream(name: &str, excerpt: &Excerpt, text: &mut String) {
     }
     let _ = writeln!(text, "-- {name}: {} bytes, {} lines", excerpt.total, excerpt.lines);
     let mut behind = 0;
+    let mut gap_told = false;
     for part in &excerpt.parts {
+        if part.from > behind && !gap_told {
+            gap_told = true;
+            let next = excerpt.parts.iter().find(|part| part.kind == Kind::Tail);
+            let to = next.map_or(excerpt.total, |tail| tail.from);
+            let notable = excerpt.parts.iter().any(|part| part.kind == Kind::Line);
+            let but = if notable { " but for lines that look like trouble" } else { "" };
+            let _ = writeln!(text, "-- {name}: {} bytes left out here{but}", to - behind);
+        }
         let clean = Clean::of(&part.bytes);
+        let clean = clean.text().trim_end_matches('\n');
         if part.kind == Kind::Line {
-            let _ = writeln!(
-                text,
-                "-- {name} line {}, byte {}: {}",
-                part.line,
-                part.from,
-                clean.text()
-            );
+            let _ = writeln!(text, "-- {name} line {} (byte {}): {clean}", part.line, part.from);
             continue;
         }
-        if part.from > behind {
-            let left_out = part.from - behind;
-            let _ = writeln!(text, "-- {name}: {left_out} bytes left out but for the lines shown");
-        }
         behind = part.to();
-        let _ = writeln!(
-            text,
-            "-- {name} bytes {} to {}, from line {}:",
-            part.from,
-            part.to(),
-            part.line
-        );
-        text.push_str(clean.text());
-        if !clean.text().ends_with('\n') {
-            text.push('\n');
-        }
+        let (from, line) = (part.from, part.line);
+        let _ = writeln!(text, "-- {name} bytes {from} to {behind}, from line {line}:\n{clean}");
     }
-    if behind < excerpt.total {
-        let _ = writeln!(text, "-- {name}: {} bytes left out at the end", excerpt.total - behind);
-    }
-    if excerpt.more_notable > 0 {
-        let _ = writeln!(text, "-- {name}: {} more lines look like trouble", excerpt.more_notable);
+    if behind < excerpt.total && !gap_told {
+        let _ = writeln!(text, "-- {name}: {} bytes left out here", excerpt.total - behind);
     }
 }
 
 /// Makes samples fit into so many tokens together: each stream gets the same most. When even the
-/// least does not fit, classes go from the end (they are sorted, largest first; outliers are moved
-/// before other small classes). Returns how many classes went.
+/// least does not fit, classes go: the largest stays, outliers go last. Returns how many went.
 pub fn fit(samples: &mut Vec<Sample>, tokens: u64) -> usize {
-    let room = usize::try_from(tokens::bytes_in(tokens)).unwrap_or(usize::MAX);
-    let most = (room / (2 * LEAST_BYTES)).max(1);
+    let mut room = usize::try_from(tokens::bytes_in(tokens)).unwrap_or(usize::MAX);
+    let most = (room / (2 * LEAST_BYTES + HEADINGS)).max(1);
     let gone = samples.len().saturating_sub(most);
     if gone > 0 {
-        // The largest class says what is usual; then those that are not.
-        if samples.len() > 1 {
-            samples[1..].sort_by_key(|sample| !sample.outlier);
-        }
+        samples[1..].sort_by_key(|sample| !sample.outlier);
         samples.truncate(most);
     }
-    let sizes: Vec<usize> =
-        samples.iter().flat_map(|s| [s.stdout.kept(), s.stderr.kept()]).collect();
-    let cap = share(&sizes, room);
-    for sample in samples.iter_mut() {
-        sample.stdout.shrink(cap);
-        sample.stderr.shrink(cap);
+    let whole = samples.clone();
+    // Text that is not English takes more tokens than its bytes say: then a little less, again.
+    for _ in 0..8 {
+        let sizes: Vec<usize> =
+            samples.iter().flat_map(|s| [s.stdout.kept(), s.stderr.kept()]).collect();
+        let cap = share(&sizes, room.saturating_sub(samples.len() * HEADINGS));
+        for (sample, whole) in samples.iter_mut().zip(&whole) {
+            sample.stdout.clone_from(&whole.stdout);
+            sample.stderr.clone_from(&whole.stderr);
+            sample.stdout.shrink(cap);
+            sample.stderr.shrink(cap);
+        }
+        if tokens::estimate(&render(samples, 0)) <= tokens {
+            break;
+        }
+        room = room / 5 * 4;
     }
     gone
 }

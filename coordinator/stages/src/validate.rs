@@ -10,8 +10,8 @@ use reeve_protocol::ops::Effect;
 use reeve_sdk::api::{OperationState, PlannedCommand, Verdict, VerdictOutcome};
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{Ask, Message, Stage, read_object};
-use crate::clean::{line, prose};
+use crate::ask::{Ask, Message, Stage, read_object, system};
+use crate::clean::prose;
 use crate::evidence::{Checked, Claim, quote_at, verify_all};
 use crate::markers::Nonce;
 use crate::plan::command_line;
@@ -71,17 +71,16 @@ pub fn ask(input: &Input, nonce: &Nonce) -> Ask {
     let _ = writeln!(step, "expected: {}", input.step.expected);
     message.data("Step", &step, 16 * 1024);
     message.data("Results", &render(&input.shown(), 0), 256 * 1024);
-    let task = format!(
-        "Judge whether the results show what was expected of the step: {}",
-        line(&crate::markers::strip(&input.step.expected, nonce), 1000)
-    );
+    // What is expected was written by a planner that may have read hostile output: it stays data.
+    let task = "Judge whether the results show what was expected of the step.";
+    let schema = schemas::verdict();
     Ask {
         stage: Stage::Validate,
         role: Stage::Validate.role(),
-        system: include_str!("../prompts/validate.md").to_owned(),
-        messages: message.finish(&input.request, &task),
+        system: system(include_str!("../prompts/validate.md"), &schema),
+        messages: message.finish(&input.request, task),
         schema_name: "verdict".to_owned(),
-        schema: schemas::verdict(),
+        schema,
     }
 }
 
@@ -156,7 +155,7 @@ pub fn disagreement(outcome: VerdictOutcome, samples: &[Sample]) -> Option<Strin
         VerdictOutcome::Inconclusive => false,
     })?;
     Some(format!(
-        "the verdict is {}, but it ended with {} on {}",
+        "said to be {}, but it ended with {} on {}",
         said(outcome),
         against.ending(),
         against.names()

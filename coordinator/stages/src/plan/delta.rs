@@ -8,146 +8,170 @@ const MAX_DEPTH: usize = 16;
 /// Text given out for one answer, bytes: what a person would look at.
 const MAX_TEXT: usize = 64 * 1024;
 
+/// Bytes of a key that are looked at; ours are shorter.
+const MAX_KEY: usize = 64;
+
 /// Reads an answer while it arrives. Whatever arrives, it only ever yields text; what the answer is
 /// worth is decided by [`super::read`] at its end.
 #[derive(Clone, Debug, Default)]
 pub struct Deltas {
     state: State,
-    /// Containers that are open: for an object the last key, for an array nothing.
     stack: Vec<Open>,
     key: String,
-    /// Digits of `\uXXXX` so far, and the first half of a surrogate pair.
-    unicode: Option<String>,
+    /// Digits of `\uXXXX` so far; the first half of a surrogate pair.
+    unicode: String,
     half: Option<u16>,
     /// Steps begun.
     steps: usize,
+    /// Bytes given out.
     given: usize,
-    /// Text was given for the value that is being read.
+    /// Something was given out for the value that is being read.
     began: bool,
 }
 
+/// A container that is not closed.
 #[derive(Clone, Debug)]
 enum Open {
-    Object { key: String },
-    Array,
+    /// An object, and its newest key.
+    Object(String),
+    /// An array, and how many strings in it are over.
+    Array(usize),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Nothing of the object has come: code fences and the like.
+    /// Nothing of the object has come; code fences and the like are passed over.
     #[default]
     Before,
-    /// Between values.
+    /// Outside of strings.
     Between,
-    /// In an object, a key or its end is next.
+    /// Outside of strings, and the next one is a key.
+    BeforeKey,
     Key,
-    InKey,
-    InKeyEscape,
-    InString,
-    InEscape,
+    KeyEscape,
+    Value,
+    Escape,
+    Unicode,
     Done,
 }
 
 impl Deltas {
-    /// The next piece of the answer; what to show for it.
+    /// The next piece of the answer; what to show for it, often nothing.
     pub fn push(&mut self, piece: &str) -> String {
         let mut text = String::new();
         for c in piece.chars() {
             self.take(c, &mut text);
         }
-        let text = clean(&text).into_owned();
-        let room = MAX_TEXT - self.given;
-        let text = text[..text.floor_char_boundary(room)].to_owned();
+        let mut text = clean(&text).into_owned();
+        text.truncate(text.floor_char_boundary(MAX_TEXT - self.given));
         self.given += text.len();
         text
     }
 
     fn take(&mut self, c: char, text: &mut String) {
-        match self.state {
-            State::Before if c == '{' => self.open(Open::Object { key: String::new() }),
-            State::Before | State::Done => {}
-            State::InKey => match c {
-                '"' => {
-                    let key = std::mem::take(&mut self.key);
-                    if let Some(Open::Object { key: slot }) = self.stack.last_mut() {
-                        *slot = key;
-                    }
-                    self.state = State::Between;
+        match (self.state, c) {
+            (State::Before, '{') => self.open(Open::Object(String::new())),
+            (State::Before | State::Done, _) => {}
+            (State::Key, '"') => {
+                let key = std::mem::take(&mut self.key);
+                if let Some(Open::Object(newest)) = self.stack.last_mut() {
+                    *newest = key;
                 }
-                '\\' => self.state = State::InKeyEscape,
-                // Longer keys are none of ours.
-                c if self.key.len() < 64 => self.key.push(c),
-                _ => {}
-            },
-            State::InKeyEscape => self.state = State::InKey,
-            State::InString => match c {
-                '"' => {
-                    self.state = State::Between;
-                    self.end_value(text);
+                self.state = State::Between;
+            }
+            (State::Key, '\\') => self.state = State::KeyEscape,
+            (State::Key, c) if self.key.len() < MAX_KEY => self.key.push(c),
+            (State::Key, _) => {}
+            (State::KeyEscape, _) => self.state = State::Key,
+            (State::Value, '"') => {
+                self.half = None;
+                self.state = State::Between;
+                if let Some(Open::Array(over)) = self.stack.last_mut() {
+                    *over += 1;
                 }
-                '\\' => self.state = State::InEscape,
-                c => self.show(c, text),
-            },
-            State::InEscape => self.escape(c, text),
-            State::Between | State::Key => self.between(c, text),
+            }
+            (State::Value, '\\') => self.state = State::Escape,
+            (State::Value, c) => self.show(c, text),
+            (State::Escape, 'u') => {
+                self.unicode.clear();
+                self.state = State::Unicode;
+            }
+            (State::Escape, c) => {
+                self.state = State::Value;
+                let c = match c {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' | 'b' | 'f' => ' ',
+                    c => c,
+                };
+                self.show(c, text);
+            }
+            (State::Unicode, c) => self.unicode(c, text),
+            (State::Between | State::BeforeKey, c) => self.between(c, text),
         }
     }
 
     fn between(&mut self, c: char, text: &mut String) {
         match c {
-            '"' if self.state == State::Key => self.state = State::InKey,
+            '"' if self.state == State::BeforeKey => self.state = State::Key,
             '"' => {
                 self.began = false;
-                self.state = State::InString;
+                self.state = State::Value;
             }
             '{' => {
-                if self.path_is(&["steps"]) {
+                if self.is_at(&["steps"]) {
                     self.steps += 1;
                     text.push_str(&format!("\n{}.", self.steps));
                 }
-                self.open(Open::Object { key: String::new() });
+                self.open(Open::Object(String::new()));
             }
-            '[' => self.open(Open::Array),
+            '[' => self.open(Open::Array(0)),
             '}' | ']' => {
                 self.stack.pop();
                 self.state = if self.stack.is_empty() { State::Done } else { State::Between };
             }
-            ',' if matches!(self.stack.last(), Some(Open::Object { .. })) => {
-                self.state = State::Key;
+            ',' if matches!(self.stack.last(), Some(Open::Object(_))) => {
+                self.state = State::BeforeKey;
             }
             _ => {}
         }
     }
 
     fn open(&mut self, container: Open) {
-        self.state =
-            if matches!(container, Open::Object { .. }) { State::Key } else { State::Between };
+        let object = matches!(container, Open::Object(_));
+        self.state = if object { State::BeforeKey } else { State::Between };
         self.stack.push(container);
         if self.stack.len() > MAX_DEPTH {
             self.state = State::Done;
         }
     }
 
-    /// Whether the value being read is where the keys lead; arrays do not count.
-    fn path_is(&self, keys: &[&str]) -> bool {
-        let mut path = self.stack.iter().filter_map(|open| match open {
-            Open::Object { key } => Some(key.as_str()),
-            Open::Array => None,
+    /// Whether the value being read is where these keys lead; arrays have none.
+    fn is_at(&self, keys: &[&str]) -> bool {
+        let path = self.stack.iter().filter_map(|open| match open {
+            Open::Object(key) => Some(key.as_str()),
+            Open::Array(_) => None,
         });
-        keys.iter().all(|key| path.next() == Some(key)) && path.next().is_none()
+        path.eq(keys.iter().copied())
     }
 
     /// What stands before a value that is shown; `None` for one that is not.
     fn introduction(&self) -> Option<&'static str> {
-        Some(match () {
-            () if self.path_is(&["summary"]) => "\n",
-            () if self.path_is(&["question"]) || self.path_is(&["reason"]) => "\n",
-            () if self.path_is(&["steps", "purpose"]) => "\n   ",
-            () if self.path_is(&["steps", "shell"]) => "\n   $ ",
-            () if self.path_is(&["steps", "argv"]) => " ",
-            () if self.path_is(&["steps", "machines"]) => " ",
-            () => return None,
-        })
+        let again = matches!(self.stack.last(), Some(Open::Array(over)) if *over > 0);
+        let is_at = |keys: &[&str]| self.is_at(keys);
+        if is_at(&["summary"]) || is_at(&["question"]) || is_at(&["reason"]) {
+            Some("\n")
+        } else if is_at(&["steps", "purpose"]) {
+            Some("\n   ")
+        } else if is_at(&["steps", "shell"]) {
+            Some("\n   $ ")
+        } else if is_at(&["steps", "argv"]) {
+            Some(if again { " " } else { "\n   $ " })
+        } else if is_at(&["steps", "machines"]) {
+            Some(if again { ", " } else { "\n   on " })
+        } else {
+            None
+        }
     }
 
     fn show(&mut self, c: char, text: &mut String) {
@@ -159,42 +183,72 @@ impl Deltas {
         text.push(c);
     }
 
-    fn end_value(&mut self, _text: &mut String) {
-        self.half = None;
-        self.unicode = None;
+    /// The next digit of `\uXXXX`.
+    fn unicode(&mut self, c: char, text: &mut String) {
+        self.unicode.push(c);
+        if self.unicode.len() < 4 && c.is_ascii_hexdigit() {
+            return;
+        }
+        self.state = State::Value;
+        let unit = u16::from_str_radix(&self.unicode, 16).unwrap_or(0xfffd);
+        if (0xd800..0xdc00).contains(&unit) {
+            self.half = Some(unit);
+            return;
+        }
+        let units = self.half.take().into_iter().chain([unit]);
+        for c in char::decode_utf16(units) {
+            self.show(c.unwrap_or('\u{fffd}'), text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ANSWER: &str = r#"```json
+{"kind":"plan","question":null,"steps":[{"argv":["df","-h","/va\u0072"],"id":1,"machines":["web-1","web-2"],
+"purpose":"Look at \"disks\" \ud83d\ude00","shell":null,"undo":"hidden"},{"shell":"a | b\nc","id":2,"argv":null}],
+"summary":"Find what fills the disk"}
+```"#;
+
+    const SHOWN: &str = "\n1.\n   $ df -h /var\n   on web-1, web-2\n   Look at \"disks\" 😀\n2.\n   $ a | b\nc\nFind what fills the disk";
+
+    #[test]
+    fn a_plan_can_be_read_while_it_is_written() {
+        assert_eq!(Deltas::default().push(ANSWER), SHOWN);
     }
 
-    fn escape(&mut self, c: char, text: &mut String) {
-        if let Some(digits) = &mut self.unicode {
-            digits.push(c);
-            if digits.len() < 4 && c.is_ascii_hexdigit() {
-                return;
+    #[test]
+    fn terminals_are_not_written_to_and_the_text_is_bounded() {
+        let mut deltas = Deltas::default();
+        let shown = deltas.push("{\"summary\":\"\\u001b[31mred\\u202e");
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
+        assert!(deltas.push(&"x".repeat(200_000)).len() <= MAX_TEXT);
+        assert_eq!(deltas.push("more"), "");
+        assert_eq!(Deltas::default().push(&"{\"a\":[".repeat(1000)), "");
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(cuts in proptest::collection::vec(0..ANSWER.len(), 0..40)) {
+            let mut cuts: Vec<usize> = cuts;
+            cuts.sort_unstable();
+            let (mut deltas, mut text, mut behind) = (Deltas::default(), String::new(), 0);
+            for cut in cuts.into_iter().chain([ANSWER.len()]) {
+                text += &deltas.push(&ANSWER[behind..cut]);
+                behind = cut;
             }
-            let unit = u16::from_str_radix(digits, 16).unwrap_or(0xfffd);
-            self.unicode = None;
-            self.state = State::InString;
-            match (self.half.take(), unit) {
-                (_, 0xd800..=0xdbff) => self.half = Some(unit),
-                (first, unit) => {
-                    let units = first.into_iter().chain([unit]);
-                    for c in char::decode_utf16(units).map(|c| c.unwrap_or('\u{fffd}')) {
-                        self.show(c, text);
-                    }
-                }
-            }
-            return;
+            prop_assert_eq!(text, SHOWN);
         }
-        if c == 'u' {
-            self.unicode = Some(String::new());
-            return;
+
+        #[test]
+        fn anything_may_arrive(piece in "[\\[\\]{}\",:\\\\ua0steps ]{0,200}") {
+            let mut deltas = Deltas::default();
+            deltas.push("{\"steps\":[{\"shell\":");
+            deltas.push(&piece);
         }
-        self.state = State::InString;
-        let c = match c {
-            'n' => '\n',
-            't' => '\t',
-            'r' | 'b' | 'f' => ' ',
-            c => c,
-        };
-        self.show(c, text);
     }
 }

@@ -4,6 +4,7 @@
 //! that it cannot. What it answers is read by [`read`], which takes nothing on trust: machines come
 //! from the list alone, there is no way to name a user, and limits are ours.
 
+mod command;
 mod delta;
 mod read;
 mod topology;
@@ -14,11 +15,11 @@ use reeve_protocol::ops::Effect;
 use reeve_sdk::api::PlannedCommand;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use command::{Caution, cautions, check_command, check_timeout, undo};
 pub use delta::Deltas;
-pub(crate) use read::{Caution, cautions, check_command, check_timeout};
 pub use read::{PlanError, read};
 
-use crate::ask::{Ask, Message, Stage};
+use crate::ask::{Ask, Message, Stage, system};
 use crate::clean::line;
 use crate::machines::{Fleet, Machine};
 use crate::markers::Nonce;
@@ -219,13 +220,14 @@ fn ask_without(input: &Input, machines: &str, forgotten: usize, nonce: &Nonce) -
             "Answer with explore (you can look {rounds} more times), a plan, a question, or give_up."
         ),
     };
+    let schema = schemas::plan();
     Ask {
         stage: Stage::Plan,
         role: Stage::Plan.role(),
-        system: include_str!("../../prompts/plan.md").to_owned(),
+        system: system(include_str!("../../prompts/plan.md"), &schema),
         messages: message.finish(&input.request, &task),
         schema_name: "plan".to_owned(),
-        schema: schemas::plan(),
+        schema,
     }
 }
 
@@ -256,7 +258,7 @@ fn limits(input: &Input) -> String {
 fn explored(input: &Input, forgotten: usize) -> String {
     let mut kept: Vec<Sample> =
         input.explored.iter().skip(forgotten).flat_map(|step| step.samples.clone()).collect();
-    let left_out = fit_in_place(&mut kept, input.window.outputs());
+    let left_out = fit(&mut kept, input.window.outputs());
     let mut text = String::new();
     let mut next = 0;
     for (at, step) in input.explored.iter().enumerate() {
@@ -290,10 +292,6 @@ fn explored(input: &Input, forgotten: usize) -> String {
         let _ = writeln!(text, "{left_out} smaller groups of results are left out");
     }
     text
-}
-
-fn fit_in_place(samples: &mut Vec<Sample>, tokens: u64) -> usize {
-    fit(samples, tokens)
 }
 
 /// A command as one line for people and prompts; arguments are quoted where they need it.

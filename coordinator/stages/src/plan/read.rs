@@ -1,14 +1,14 @@
 //! Reading a planner's answer. Nothing in it is taken on trust.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use reeve_protocol::ops::Effect;
-use reeve_sdk::api::PlannedCommand;
 use serde::{Deserialize, Serialize};
 
-use super::{Caps, Input, Reply, Step, command_line, topology};
+use super::command::{Caution, cautions, check_command, check_timeout, undo};
+use super::{Input, Reply, Step, command_line, topology};
 use crate::ask::read_object;
-use crate::clean::{clean, line, prose};
+use crate::clean::{line, prose};
 use crate::machines::Fleet;
 
 /// Steps of one plan.
@@ -18,7 +18,7 @@ const MAX_STEPS: usize = 200;
 const MAX_ENTRIES: usize = 10_000;
 
 /// Bytes of a purpose, an expectation, an undo.
-const MAX_WORDS: usize = 1000;
+pub(super) const MAX_WORDS: usize = 1000;
 
 /// Why an answer is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -259,13 +259,16 @@ fn read_step(
         return bad(id, "explore only looks; what changes something belongs into a plan");
     }
     let Caution { effect, notes } = cautions(&command);
+    if explore && effect != Effect::Read {
+        return bad(id, "explore looks as the user that was asked for, not as another");
+    }
     Ok(Step {
         number,
         machines: fleet.names_of(&machines),
         purpose,
         expected,
         claimed: wire.effect.max(effect),
-        undo: wire.undo.as_deref().map(words).filter(|undo| !undo.is_empty()),
+        undo: undo(wire.undo),
         depends_on,
         polling: wire.polling,
         long,
@@ -274,133 +277,33 @@ fn read_step(
     })
 }
 
-/// A command of a model that may be shown to a person as it is: exactly one form, bounded, without
-/// anything that does not show.
-pub(crate) fn check_command(
-    argv: Option<Vec<String>>,
-    shell: Option<String>,
-    cwd: Option<String>,
-    caps: &Caps,
-) -> Result<PlannedCommand, String> {
-    let command = match (argv.filter(|argv| !argv.is_empty()), shell.filter(|s| !s.is_empty())) {
-        (Some(argv), None) => PlannedCommand { argv: Some(argv), ..PlannedCommand::default() },
-        (None, Some(shell)) => PlannedCommand { shell: Some(shell), ..PlannedCommand::default() },
-        _ => return Err("a command is either argv or shell".to_owned()),
-    };
-    let parts: Vec<&String> = command.argv.iter().flatten().chain(&command.shell).collect();
-    if parts[0].trim().is_empty() {
-        return Err("the command is empty".to_owned());
-    }
-    let length: usize = parts.iter().map(|part| part.len() + 1).sum();
-    if length > caps.command_bytes {
-        return Err(format!("its command has {length} bytes; at most {}", caps.command_bytes));
-    }
-    if parts.iter().any(|part| clean(part) != part.as_str()) {
-        return Err("its command has characters that do not show".to_owned());
-    }
-    let cwd = cwd.filter(|cwd| !cwd.is_empty());
-    if let Some(cwd) = &cwd
-        && (!cwd.starts_with('/') || cwd.len() > 4096 || cwd.contains('\n') || clean(cwd) != *cwd)
-    {
-        return Err("its directory has to be an absolute path".to_owned());
-    }
-    Ok(PlannedCommand { cwd, ..command })
-}
-
-/// Sets the time limit; says whether it needs a yes.
-pub(crate) fn check_timeout(
-    command: &mut PlannedCommand,
-    asked: Option<u64>,
-    caps: &Caps,
-) -> Result<bool, String> {
-    let seconds = asked.unwrap_or_else(|| usual_timeout(command, caps));
-    if seconds == 0 || seconds > caps.most_timeout_s {
-        return Err(format!("its time has to be 1 to {} s, not {seconds}", caps.most_timeout_s));
-    }
-    command.timeout_ms = Some(seconds * 1000);
-    Ok(seconds > caps.long_timeout_s)
-}
-
-/// Words of a command, as far as they can be told without a shell.
-fn words(command: &PlannedCommand) -> Vec<&str> {
-    match (&command.argv, &command.shell) {
-        (Some(argv), _) => argv
-            .iter()
-            .flat_map(|word| word.split(|c: char| c.is_whitespace() || "|&;()".contains(c)))
-            .map(|word| word.rsplit('/').next().unwrap_or(word))
-            .collect(),
-        (None, Some(shell)) => shell
-            .split(|c: char| c.is_whitespace() || "|&;()`{}\"'$".contains(c))
-            .map(|word| word.rsplit('/').next().unwrap_or(word))
-            .collect(),
-        (None, None) => Vec::new(),
-    }
-}
-
-fn usual_timeout(command: &PlannedCommand, caps: &Caps) -> u64 {
-    const BACKUPS: &[&str] =
-        &["tar", "rsync", "pg_dump", "pg_dumpall", "mysqldump", "mariadb-dump", "borg", "restic"];
-    const PACKAGES: &[&str] = &[
-        "apt", "apt-get", "dnf", "yum", "zypper", "apk", "pacman", "dpkg", "rpm", "snap", "flatpak",
-    ];
-    let words = words(command);
-    let has = |names: &[&str]| words.iter().any(|word| names.contains(word));
-    if has(BACKUPS) {
-        caps.backup_timeout_s
-    } else if has(PACKAGES) {
-        caps.package_timeout_s
-    } else {
-        caps.timeout_s
-    }
-}
-
-/// What the reader of a plan should know of a command.
-pub(crate) struct Caution {
-    /// At least this.
-    pub effect: Effect,
-    pub notes: Vec<String>,
-}
-
-/// Programs that make somebody else of the command. Whether they may is the machine's decision;
-/// that they are there is for the person who says yes.
-pub(crate) fn cautions(command: &PlannedCommand) -> Caution {
-    const PRIVILEGE: &[&str] =
-        &["sudo", "su", "doas", "pkexec", "runuser", "setpriv", "sudoedit", "run0", "machinectl"];
-    let words = words(command);
-    let found: BTreeSet<&str> = words.into_iter().filter(|word| PRIVILEGE.contains(word)).collect();
-    Caution {
-        effect: if found.is_empty() { Effect::Read } else { Effect::Change },
-        notes: found
-            .into_iter()
-            .map(|word| format!("{word}: the command asks for another user's rights"))
-            .collect(),
-    }
-}
-
 /// Commands per machine, and loops; what was looked at counts.
 fn check_counts(input: &Input, steps: &[Step]) -> Result<(), PlanError> {
-    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut same: HashMap<(&str, String), u32> = HashMap::new();
+    let caps = &input.caps;
     let before = input.explored.iter().map(|step| (&step.machines, &step.command, false));
     let now = steps.iter().map(|step| (&step.machines, &step.command, step.polling));
-    let caps = &input.caps;
+    let mut counts: HashMap<&str, u32> = HashMap::new();
+    // By command, so that its text is made once and not for each of thousands of machines.
+    let mut same: HashMap<String, HashMap<&str, u32>> = HashMap::new();
     for (machines, command, polling) in before.chain(now) {
-        let text = line(&command_line(command), usize::MAX);
         for machine in machines {
             let count = counts.entry(machine).or_default();
             *count += 1;
             if *count > caps.commands_per_machine {
                 let (machine, count) = (machine.clone(), *count);
-                let most = caps.commands_per_machine;
-                return Err(PlanError::TooMany { machine, count, most });
+                return Err(PlanError::TooMany { machine, count, most: caps.commands_per_machine });
             }
-            if polling {
-                continue;
-            }
-            let repeats = same.entry((machine, text.clone())).or_default();
-            *repeats += 1;
-            if *repeats >= caps.identical {
-                let (machine, count) = (machine.clone(), *repeats);
+        }
+        if polling {
+            continue;
+        }
+        let text = line(&command_line(command), usize::MAX);
+        let repeats = same.entry(text.clone()).or_default();
+        for machine in machines {
+            let count = repeats.entry(machine).or_default();
+            *count += 1;
+            if *count >= caps.identical {
+                let (machine, count) = (machine.clone(), *count);
                 return Err(PlanError::Loop { machine, count, command: line(&text, 120) });
             }
         }

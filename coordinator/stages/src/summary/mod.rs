@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use rules::by_rules;
 
-use crate::ask::{Ask, Message, Stage, read_object};
+use crate::ask::{Ask, Message, Stage, read_object, system};
 use crate::clean::{line, prose};
 use crate::evidence::{Claim, MAX_QUOTES, Unverified, verify};
 use crate::markers::Nonce;
@@ -127,13 +127,14 @@ pub fn ask(input: &Input, nonce: &Nonce) -> Ask {
     let mut message = Message::new(&input.request, nonce);
     message.data("Steps", &steps(input), 128 * 1024);
     message.data("Results", &render(&input.shown(), 0), 256 * 1024);
+    let schema = schemas::summary();
     Ask {
         stage: Stage::Summary,
         role: Stage::Summary.role(),
-        system: include_str!("../../prompts/summary.md").to_owned(),
+        system: system(include_str!("../../prompts/summary.md"), &schema),
         messages: message.finish(&input.request, "Sum up what came of the request."),
         schema_name: "summary".to_owned(),
-        schema: schemas::summary(),
+        schema,
     }
 }
 
