@@ -7,8 +7,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    audit, completion, contexts, doctor, jobs, keys, login, machines, models, run, status, tokens,
-    usage, users, vault, version,
+    ask, audit, completion, contexts, doctor, jobs, keys, login, machines, models, run, status,
+    tasks, tokens, usage, users, vault, version,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -125,6 +125,10 @@ pub enum Color {
 pub enum Command {
     /// Run a command on one machine or many
     Run(Box<run::Run>),
+    /// Ask in words; see the plan, say yes, read what it came to
+    Ask(Box<ask::Ask>),
+    /// Look at, follow and decide about what was asked in words
+    Tasks(tasks::Tasks),
     /// Look at, follow and cancel what was run
     Jobs(jobs::Jobs),
     /// Look at and change machines

@@ -1,5 +1,6 @@
 //! The commands, one file per noun.
 
+pub mod ask;
 pub mod audit;
 pub mod completion;
 pub mod contexts;
@@ -11,6 +12,7 @@ pub mod machines;
 pub mod models;
 pub mod run;
 pub mod status;
+pub mod tasks;
 pub mod tokens;
 pub mod usage;
 pub mod users;
@@ -34,6 +36,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let global = cli.global;
     match cli.command {
         Command::Run(command) => command.perform(&global).await,
+        Command::Ask(command) => command.perform(&global).await,
+        Command::Tasks(command) => command.perform(&global).await,
         Command::Jobs(command) => command.perform(&global).await,
         Command::Machines(command) => command.perform(&global).await,
         Command::Tokens(command) => command.perform(&global).await,

@@ -19,7 +19,7 @@ use crate::args::{Color, Format};
 use crate::exit;
 use crate::failure::Failure;
 use crate::terminal::note;
-use interrupts::Interrupts;
+pub use interrupts::Interrupts;
 use sink::Sink;
 use view::View;
 
