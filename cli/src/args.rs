@@ -182,7 +182,7 @@ mod tests {
             let help = command.render_help().to_string();
             let lines = help.lines().count();
             let limit = match path {
-                "reeve run" => 40,
+                "reeve run" => 42,
                 // One line per command.
                 "reeve" => 40,
                 _ => 24,

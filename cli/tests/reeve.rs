@@ -195,6 +195,32 @@ fn the_request_says_exactly_what_was_typed() {
 }
 
 #[test]
+fn inspection_is_asked_for_with_what_it_needs_of_the_network() {
+    for (words, network) in [
+        (&["--inspect"][..], "none"),
+        (&["--inspect", "--network", "view"], "view"),
+        (&["--inspect", "--network", "use"], "use"),
+    ] {
+        let story = Story::begin();
+        story.plan("web-1", Plan::of(vec![Planned::succeeds("web-1", b"")]));
+        let line: Vec<&str> =
+            ["run", "web-1"].iter().chain(words).chain(&["--", "ls"]).copied().collect();
+        assert_eq!(story.run(&line).code, 0, "{line:?}");
+        let memory = story.server.script.memory();
+        let request = &memory.jobs.values().next().expect("a job").request;
+        let json = serde_json::to_value(request).expect("json");
+        let command = &json["operation"]["execute_command"];
+        assert_eq!((&command["mode"], &command["network"]), (&"inspect".into(), &network.into()));
+    }
+    let story = Story::begin();
+    for words in [&["--inspect", "--user", "deploy"][..], &["--network", "view"]] {
+        let line: Vec<&str> =
+            ["run", "web-1"].iter().chain(words).chain(&["--", "ls"]).copied().collect();
+        assert_eq!(story.run(&line).code, 2, "{line:?}");
+    }
+}
+
+#[test]
 fn many_machines_are_prefixed_counted_and_a_retry_is_offered() {
     let story = Story::begin();
     story.plan(

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use reeve_agent::host::sandbox;
+
 fn main() -> ExitCode {
     // The keeper comes before any argument parser or runtime: it starts once per command and has
     // to be as quick and small as a C program.
@@ -13,5 +15,11 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    reeve_agent::commands::main()
+    // Likewise what tries out inspect mode, inside and outside of the sandbox.
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some(sandbox::OUTER) => sandbox::run_probe(arguments),
+        Some(sandbox::INNER) => sandbox::probe_inside(arguments),
+        _ => reeve_agent::commands::main(),
+    }
 }

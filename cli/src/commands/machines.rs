@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
+use reeve_protocol::InspectFact;
 use reeve_sdk::api::{Machine, MachineChange, MachineState};
 
 use super::completion::machine_names;
@@ -253,15 +254,34 @@ fn show(global: &Global, machine: &Machine) -> Result<(), Failure> {
         ("disks", join(disks.collect())),
         ("networks", join(networks.collect())),
         ("agent", format!("{} as {}", machine.agent_version, facts.agent_user)),
+        ("inspect mode", facts.inspect.as_ref().map(inspect_text).unwrap_or_default()),
         ("clock", machine.clock_skew_ms.map(|skew| format!("{skew:+} ms")).unwrap_or_default()),
         ("boot id", machine.boot_id.clone()),
     ];
     print_one(global.output, machine, &machine.name, &details)
 }
 
+/// Whether commands can be kept from changing anything there.
+fn inspect_text(fact: &InspectFact) -> String {
+    if fact.available {
+        format!("yes ({})", fact.walls.join(", "))
+    } else {
+        format!("no: {}", fact.reason)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inspect_mode_is_told_with_its_walls_or_the_reason() {
+        let walls = vec!["namespaces".to_owned(), "seccomp".to_owned()];
+        let mut fact = InspectFact { available: true, reason: String::new(), walls };
+        assert_eq!(inspect_text(&fact), "yes (namespaces, seccomp)");
+        fact = InspectFact { available: false, reason: "no root".to_owned(), walls: Vec::new() };
+        assert_eq!(inspect_text(&fact), "no: no root");
+    }
 
     #[test]
     fn labels_are_set_and_removed() {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCandidates;
-use reeve_protocol::ops::SpoolFull;
+use reeve_protocol::ops::{Mode, Network, SpoolFull};
 use reeve_sdk::Client;
 use reeve_sdk::api::{
     ExecuteCommandRequest, JobRequest, MachineState, OperationRequest, Rollout, Target,
@@ -24,7 +24,7 @@ use crate::watch::{Options, watch};
 const EXAMPLES: &str = "\
 Examples:
   reeve run web-1 -- df -h                    its stdout, stderr and exit code
-  reeve run 'role=web,env!=prod' -- uptime    lines prefixed by machine
+  reeve run 'role=web,env!=prod' --inspect -- uptime    which can change nothing
   tar c . | reeve run web-1 --stdin -- tar x -C /srv
   reeve run @all --batch 10% --max-failures 1 --yes -- apt-get -y upgrade
 
@@ -42,6 +42,9 @@ const CONFIRM_ABOVE: usize = 10;
 /// machines that gave it. With -o json the document holds up to 1 MiB of each stream (`stdout`, or
 /// `stdout_base64` when it is no UTF-8); -o jsonl streams events without limit. When stdout is
 /// closed (`| head`) the job is cancelled. Closing the terminal leaves it running.
+///
+/// With --inspect the command may read everything but secrets and change nothing: the kernel of the
+/// machine sees to that, and a machine that cannot refuses. It runs as a user of its own.
 ///
 /// The first Ctrl-C or SIGTERM cancels the job and waits for its end, the second leaves it running
 /// and says how to come back. Exit codes: of one machine the command's own, 128+N when signal N
@@ -116,6 +119,21 @@ pub struct Run {
     /// Drop output rather than let the command wait
     #[arg(long)]
     drop_output: bool,
+    /// Let it look and change nothing
+    #[arg(long, conflicts_with = "user")]
+    inspect: bool,
+    /// With --inspect: see its network, or talk (neither)
+    #[arg(long, value_name = "view|use", requires = "inspect", hide_possible_values = true)]
+    network: Option<Reach>,
+}
+
+/// What a command in inspect mode has of the network.
+#[derive(Clone, Copy, ValueEnum)]
+enum Reach {
+    /// Interfaces, routes and sockets can be seen
+    View,
+    /// Connections can be made, too
+    Use,
 }
 
 impl Row for Target {
@@ -184,6 +202,12 @@ impl Run {
                 timeout_ms: self.timeout.map(to_millis),
                 grace_ms: self.grace.map(to_millis),
                 spool_full: if self.drop_output { SpoolFull::DropMiddle } else { SpoolFull::Block },
+                mode: if self.inspect { Mode::Inspect } else { Mode::Normal },
+                network: match self.network {
+                    None => Network::None,
+                    Some(Reach::View) => Network::View,
+                    Some(Reach::Use) => Network::Use,
+                },
                 ..Default::default()
             }),
             rollout: Rollout {

@@ -148,7 +148,7 @@ async fn enroll(
         public_key: public_key.iter().map(|byte| format!("{byte:02x}")).collect(),
         name: arguments.name.clone(),
         channel_binding,
-        facts: host::facts::read(None),
+        facts: host::facts::read(None, None),
     };
     let body = Zeroizing::new(serde_json::to_vec(&register)?);
     let registered =

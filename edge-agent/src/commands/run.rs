@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::StateArgument;
 use crate::host;
-use crate::operations::{Operations, Settings};
+use crate::operations::{Inspection, Operations, Settings};
 use crate::policy::{self, Policy};
 use crate::state::StateFolder;
 use crate::state::identity::{Identity, load_key};
@@ -78,11 +78,17 @@ pub async fn main(arguments: RunArguments) -> anyhow::Result<ExitCode> {
         tracing::info!("no control groups: commands are held together by process groups");
     }
     let tasks = Tasks::new();
+    // Not a path: an upgrade may replace the file while we run.
+    let program = PathBuf::from("/proc/self/exe");
+    let inspection = Inspection::probe(&program, &policy, &folder).await;
+    if !inspection.fact.available {
+        tracing::info!("no inspect mode: {}", inspection.fact.reason);
+    }
     let settings = Settings {
         folder: folder.clone(),
         policy,
-        // Not a path: an upgrade may replace the file while we run.
-        program: PathBuf::from("/proc/self/exe"),
+        program,
+        inspection,
         groups,
         boot_id: host::read_boot_id(),
         spool_bytes: limits::SPOOL_BYTES,

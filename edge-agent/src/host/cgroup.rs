@@ -26,7 +26,7 @@ fn find_mount_in(mountinfo: &str) -> Option<PathBuf> {
 }
 
 /// Mount points have blanks, tabs, newlines and backslashes as octal numbers.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('\\') {

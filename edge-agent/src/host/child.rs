@@ -12,6 +12,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::libc;
 use nix::unistd::{ForkResult, fork};
 
+use super::sandbox::{self, Sandbox};
+
 /// Everything the child needs, prepared.
 #[derive(Debug)]
 pub struct Launch<'a> {
@@ -27,6 +29,8 @@ pub struct Launch<'a> {
     pub directory_may_fail: bool,
     /// User id, group id and groups to change to.
     pub become_user: Option<(u32, u32, Vec<u32>)>,
+    /// Walls to close instead, for inspect mode.
+    pub sandbox: Option<&'a Sandbox>,
     /// The child's descriptors 0, 1 and 2.
     pub stdio: [BorrowedFd<'a>; 3],
     /// The control group: its folder, and its entrance for kernels that cannot be born into it.
@@ -50,10 +54,15 @@ pub enum Stage {
     Exec,
     /// fork(2), in the parent.
     Fork,
+    /// Closing a wall of inspect mode: the index into [`sandbox::STEPS`].
+    Wall(i32),
 }
 
 const STAGES: [Stage; 6] =
     [Stage::Group, Stage::Descriptors, Stage::User, Stage::Directory, Stage::Exec, Stage::Fork];
+
+/// Stages from here on are walls.
+const FIRST_WALL: i32 = 100;
 
 /// Why the command does not run. Nothing of it ran.
 #[derive(Debug)]
@@ -78,6 +87,16 @@ pub enum Reason {
 }
 
 impl LaunchError {
+    /// Which step towards the command failed, for people.
+    #[must_use]
+    pub fn describe_wall(&self) -> String {
+        let step = match self.stage {
+            Stage::Wall(index) => usize::try_from(index).ok().and_then(|at| sandbox::STEPS.get(at)),
+            _ => None,
+        };
+        format!("{}: {}", step.unwrap_or(&"starting a process"), self.error)
+    }
+
     /// What it means.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -128,10 +147,10 @@ pub fn launch(launch: &Launch<'_>) -> Result<u32, LaunchError> {
                 Err(_) => Ok(pid),
                 Ok(()) => {
                     let [a, b, c, d, e, f, g, h] = report;
-                    let stage = usize::try_from(i32::from_ne_bytes([a, b, c, d])).unwrap_or(0);
+                    let stage = i32::from_ne_bytes([a, b, c, d]);
                     let errno = i32::from_ne_bytes([e, f, g, h]);
                     Err(LaunchError {
-                        stage: STAGES.get(stage).copied().unwrap_or(Stage::Exec),
+                        stage: to_stage(stage),
                         error: io::Error::from_raw_os_error(errno),
                     })
                 }
@@ -139,6 +158,14 @@ pub fn launch(launch: &Launch<'_>) -> Result<u32, LaunchError> {
         }
         Err(errno) => Err(in_parent(errno.into())),
     }
+}
+
+fn to_stage(number: i32) -> Stage {
+    if number >= FIRST_WALL {
+        return Stage::Wall(number - FIRST_WALL);
+    }
+    let stage = usize::try_from(number).ok().and_then(|at| STAGES.get(at));
+    stage.copied().unwrap_or(Stage::Exec)
 }
 
 /// Forks, into the control group where the kernel can do that (clone3(2), Linux 5.7): moving a
@@ -207,6 +234,11 @@ unsafe fn set_up_and_exec(
                 || libc::setuid(*uid) != 0)
         {
             return (2, errno());
+        }
+        if let Some(sandbox) = launch.sandbox
+            && let Err((step, errno)) = sandbox::enter(sandbox)
+        {
+            return (FIRST_WALL + step, errno);
         }
         if libc::chdir(launch.directory.as_ptr()) != 0 {
             let failed = errno();
@@ -292,9 +324,18 @@ pub enum Reaped {
 /// Waits for any child without blocking.
 #[must_use]
 pub fn reap() -> Reaped {
-    use rustix::process::{WaitOptions, wait};
+    wait_with(rustix::process::WaitOptions::NOHANG)
+}
+
+/// Waits for any child, however long it takes.
+#[must_use]
+pub fn wait_any() -> Reaped {
+    wait_with(rustix::process::WaitOptions::empty())
+}
+
+fn wait_with(options: rustix::process::WaitOptions) -> Reaped {
     loop {
-        return match wait(WaitOptions::NOHANG) {
+        return match rustix::process::wait(options) {
             Ok(Some((pid, status))) => {
                 let ended = match (status.exit_status(), status.terminating_signal()) {
                     (Some(code), _) => Ended::Exited(code),

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
-use reeve_protocol::{Containment, DiskFact, Facts, NetworkFact};
+use reeve_protocol::{Containment, DiskFact, Facts, InspectFact, NetworkFact};
 
 use super::metrics::{find_bytes, measure_disk};
 
@@ -19,7 +20,7 @@ const MAX_LISTED: usize = 64;
 
 /// Reads all of them.
 #[must_use]
-pub fn read(containment: Option<Containment>) -> Facts {
+pub fn read(containment: Option<Containment>, inspect: Option<InspectFact>) -> Facts {
     let release = fs::read_to_string("/etc/os-release")
         .or_else(|_| fs::read_to_string("/usr/lib/os-release"))
         .unwrap_or_default();
@@ -47,9 +48,9 @@ pub fn read(containment: Option<Containment>) -> Facts {
         agent_user: super::users::load_own_account().name,
         containment,
         init: find_init(),
-        package_manager: String::new(),
+        package_manager: find_package_manager(Path::new("/")),
         os_like: find_release(&release, "ID_LIKE"),
-        inspect: None,
+        inspect,
     }
 }
 
@@ -78,6 +79,23 @@ fn find_init() -> String {
         return "openrc".to_owned();
     }
     fs::read_to_string("/proc/1/comm").unwrap_or_default().trim().to_owned()
+}
+
+/// Which program manages packages below `root`. By the data that it keeps rather than by the
+/// program: some systems have programs of others as well (`apt` on Fedora, `dpkg` anywhere).
+fn find_package_manager(root: &Path) -> String {
+    let is_there = |path: &str| root.join(path).exists();
+    let found = [
+        ("apk", &["lib/apk/db/installed", "usr/lib/apk/db/installed"][..]),
+        ("apt", &["var/lib/dpkg/status"]),
+        ("pacman", &["var/lib/pacman/local"]),
+        ("zypper", &["usr/bin/zypper"]),
+        ("dnf", &["usr/bin/dnf", "usr/bin/dnf5", "usr/bin/microdnf"]),
+        ("yum", &["usr/bin/yum"]),
+    ]
+    .into_iter()
+    .find(|(_, paths)| paths.iter().any(|path| is_there(path)));
+    found.map(|(name, _)| name.to_owned()).unwrap_or_default()
 }
 
 fn list_disks() -> Vec<DiskFact> {
@@ -149,8 +167,27 @@ mod tests {
     }
 
     #[test]
+    fn package_manager_is_known_by_its_data() {
+        for (path, name) in [
+            ("var/lib/dpkg/status", "apt"),
+            ("lib/apk/db/installed", "apk"),
+            ("var/lib/pacman/local", "pacman"),
+            ("usr/bin/zypper", "zypper"),
+            ("usr/bin/dnf", "dnf"),
+            ("usr/bin/yum", "yum"),
+            ("usr/bin/other", ""),
+        ] {
+            let root = tempfile::tempdir().expect("a folder");
+            let file = root.path().join(path);
+            std::fs::create_dir_all(file.parent().expect("a parent")).expect("made");
+            std::fs::write(&file, "").expect("written");
+            assert_eq!(find_package_manager(root.path()), name);
+        }
+    }
+
+    #[test]
     fn facts_fit_the_handshake_of_an_enrolment() {
-        let facts = read(Some(Containment::CgroupV2));
+        let facts = read(Some(Containment::CgroupV2), None);
         assert!(!facts.hostname.is_empty() && facts.cpus > 0 && facts.memory_total > 0);
         assert!(reeve_protocol::encode(&facts).expect("encodes").len() < 64 * 1024);
     }

@@ -9,6 +9,7 @@ pub mod keeper_process;
 pub mod metrics;
 pub mod pipe;
 pub mod process;
+pub mod sandbox;
 pub mod setup;
 pub mod unix;
 pub mod users;

@@ -32,6 +32,15 @@ pub fn open_null() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// Gives a pipe to a user, who may then open it again by `/dev/stdout` and the like.
+///
+/// # Errors
+/// What fchown(2) says.
+pub fn give(fd: impl AsFd, uid: u32) -> io::Result<()> {
+    let (user, group) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(uid));
+    Ok(rustix::fs::fchown(fd, Some(user), Some(group))?)
+}
+
 /// Makes a descriptor's reads and writes return at once.
 ///
 /// # Errors

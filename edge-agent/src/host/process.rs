@@ -78,6 +78,12 @@ pub fn kill(pid: u32) -> bool {
     to_pid(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
 }
 
+/// Whether this process may send signals to another (kill(2) with signal 0).
+#[must_use]
+pub fn may_signal(pid: u32) -> bool {
+    to_pid(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
 /// Sends a signal to a process group. Whether it was there.
 pub fn signal_group(leader: u32, signal: Signal) -> bool {
     to_pid(leader).is_some_and(|pid| kill_process_group(pid, signal).is_ok())

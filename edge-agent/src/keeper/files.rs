@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host;
 pub use crate::host::files::{is_disk_full, try_lock};
+use crate::host::sandbox::Walls;
 use crate::host::users::Account;
 
 /// Name of the file that says what to run.
@@ -50,6 +51,9 @@ pub struct Spec {
     pub spool_bytes: u64,
     /// Bytes of one file of output.
     pub segment_bytes: u64,
+    /// The walls around it, in inspect mode. Never left out there: without them nothing starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub walls: Option<Walls>,
 }
 
 /// Which process the keeper is. Written by the keeper once it is up.

@@ -24,7 +24,7 @@ use door::Door;
 use ending::{Ending, Phase, Why};
 use files::{KeeperFile, Spec};
 use spool::{Append, SpoolWriter};
-pub use start::MARK;
+pub use start::{MARK, refuse_inspection};
 use stdin::Stdin;
 use wire::{FromKeeper, ToKeeper};
 

@@ -4,13 +4,14 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use reeve_protocol::ops::{Command, Stdin as StdinSource};
-use reeve_protocol::{Containment, Outcome};
+use reeve_protocol::ops::{Command, Mode, Stdin as StdinSource};
+use reeve_protocol::{Containment, Outcome, Refusal};
 
 use super::files::Spec;
 use crate::host::cgroup::Group;
 use crate::host::child::{self, Launch, LaunchError, Reason, Stage};
-use crate::host::pipe;
+use crate::host::sandbox;
+use crate::host::{self, pipe};
 
 /// Where programs are looked for, unless the request sets another `PATH`.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -59,8 +60,41 @@ pub fn start(
         }
     };
     let program = arguments.first().cloned().unwrap_or_default();
-    try_start(spec, group, oom_score, &arguments, &environment, &path)
-        .map_err(|error| describe(&error, &program, &path, spec))
+    try_start(spec, group, oom_score, &arguments, &environment, &path).map_err(
+        |error| match error {
+            StartError::Launch(error) => describe(&error, &program, &path, spec),
+            StartError::Walls(reason) => Outcome::Refused(refuse_inspection(&reason)),
+        },
+    )
+}
+
+/// Why nothing of a command runs.
+enum StartError {
+    /// The command itself, or what it needs.
+    Launch(LaunchError),
+    /// A wall of inspect mode.
+    Walls(String),
+}
+
+impl From<LaunchError> for StartError {
+    fn from(error: LaunchError) -> Self {
+        match error.stage {
+            Stage::Wall(_) => Self::Walls(error.describe_wall()),
+            _ => Self::Launch(error),
+        }
+    }
+}
+
+/// The refusal of a command in inspect mode that cannot be kept from changing anything.
+#[must_use]
+pub fn refuse_inspection(reason: &str) -> Refusal {
+    Refusal {
+        code: "inspect_unavailable".to_owned(),
+        message: format!(
+            "inspect mode cannot be enforced on this machine, so the command was not started \
+             ({reason}); run it as an ordinary command if it may change things"
+        ),
+    }
 }
 
 fn try_start(
@@ -70,7 +104,7 @@ fn try_start(
     arguments: &[String],
     environment: &[(String, String)],
     path: &str,
-) -> Result<Started, LaunchError> {
+) -> Result<Started, StartError> {
     let failed = |error: io::Error| LaunchError { stage: Stage::Fork, error };
     let (stdout, child_stdout) = pipe::make().map_err(failed)?;
     let (stderr, child_stderr) = pipe::make().map_err(failed)?;
@@ -84,10 +118,23 @@ fn try_start(
             (reader, Some(writer))
         }
     };
+    if let Some(walls) = &spec.walls {
+        for pipe in [&child_stdout, &child_stderr].into_iter().chain(stdin.as_ref()) {
+            pipe::give(pipe, walls.uid).map_err(failed)?;
+        }
+    }
     let group = group
         .map(|group| Ok((group.open_folder()?, group.open_entrance()?)))
         .transpose()
         .map_err(failed)?;
+    let prepared = match (&spec.walls, spec.command.mode) {
+        (None, Mode::Normal) => None,
+        (Some(walls), Mode::Inspect) => Some(
+            sandbox::prepare(walls, spec.command.network)
+                .map_err(|error| StartError::Walls(error.to_string()))?,
+        ),
+        _ => return Err(StartError::Walls("the agent gave no walls for it".to_owned())),
+    };
     let launch = Launch {
         candidates: list_candidates(arguments, path).map_err(failed)?,
         arguments: to_c(arguments.iter().map(String::as_str)).map_err(failed)?,
@@ -101,11 +148,22 @@ fn try_start(
         become_user: spec
             .switch_user
             .then(|| (spec.account.uid, spec.account.gid, spec.account.groups.clone())),
+        sandbox: prepared.as_ref().map(|prepared| &prepared.sandbox),
         stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
         group: group.as_ref().map(|(folder, entrance)| (folder.as_fd(), entrance.as_fd())),
         oom_score,
     };
-    let pid = child::launch(&launch)?;
+    let launched = child::launch(&launch);
+    if let Some(prepared) = prepared
+        && let Err(error) = prepared.leave()
+    {
+        // In there nothing can be written, and what runs could not be looked after.
+        if let Ok(pid) = launched {
+            host::process::kill(pid);
+        }
+        return Err(StartError::Walls(error.to_string()));
+    }
+    let pid = launched?;
     Ok(Started { pid, stdin, stdout, stderr })
 }
 
@@ -125,6 +183,17 @@ fn list_candidates(arguments: &[String], path: &str) -> io::Result<Vec<CString>>
     }))
 }
 
+/// What commands in inspect mode have in their environment besides.
+const INSPECTION: &[(&str, &str)] = &[
+    ("HOME", "/"),
+    ("PAGER", "cat"),
+    ("GIT_PAGER", "cat"),
+    ("SYSTEMD_PAGER", ""),
+    ("LC_ALL", "C.UTF-8"),
+    ("TERM", "dumb"),
+    ("TMPDIR", sandbox::SCRATCH),
+];
+
 fn build_environment(spec: &Spec) -> Vec<(String, String)> {
     let account = &spec.account;
     let mut environment: std::collections::BTreeMap<String, String> = [
@@ -138,6 +207,12 @@ fn build_environment(spec: &Spec) -> Vec<(String, String)> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
+    if spec.walls.is_some() {
+        // No files of others are executed, nothing asks, and nothing pages.
+        for (name, value) in INSPECTION {
+            environment.insert((*name).to_owned(), (*value).to_owned());
+        }
+    }
     environment.extend(spec.command.env.clone());
     // Not to be changed: what is left of an operation is found by it.
     environment.insert(MARK.to_owned(), spec.id.to_string());
@@ -200,7 +275,7 @@ fn describe(error: &LaunchError, program: &str, path: &str, spec: &Spec) -> Outc
         Stage::Group => {
             (126, "start_failed", format!("the command could not enter its control group: {why}"))
         }
-        Stage::Descriptors | Stage::Fork => {
+        Stage::Wall(_) | Stage::Descriptors | Stage::Fork => {
             (126, "start_failed", format!("no process could be made for '{program}': {why}"))
         }
     };

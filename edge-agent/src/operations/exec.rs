@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use reeve_protocol::ops::ExecuteCommand;
+use reeve_protocol::ops::{ExecuteCommand, Mode};
 use reeve_protocol::{OperationId, Refusal, Request};
 
 use super::{Operation, Operations, attend, describe_state, lock, refusal};
+use crate::host::sandbox::Walls;
 use crate::host::{
     self,
     users::{Account, UserError},
 };
 use crate::keeper::files::{self, FileError, Spec};
+use crate::keeper::refuse_inspection;
 use crate::keeper::spool::SEGMENT_BYTES;
 use crate::state::journal::{Event, Record};
 
@@ -26,8 +28,15 @@ pub fn start(
     })?;
     command.validate().map_err(|error| refusal("invalid", &error.to_string()))?;
     let own = &operations.inner.own_account;
-    let account = find_account(&command, own)?;
     let settings = &operations.inner.settings;
+    let walls = match command.mode {
+        Mode::Normal => None,
+        Mode::Inspect => Some(build_walls(operations, id)?),
+    };
+    let account = match &walls {
+        None => find_account(&command, own)?,
+        Some(walls) => name_inspector(walls),
+    };
     settings.policy.check(&command, &account.name)?;
     let most = settings.policy.max_concurrent;
     if operations.count_running() >= most {
@@ -39,7 +48,7 @@ pub fn start(
             ),
         ));
     }
-    let switch_user = account.uid != own.uid;
+    let switch_user = walls.is_none() && account.uid != own.uid;
     if switch_user && !host::users::is_root() {
         return Err(refusal(
             "policy_user",
@@ -60,9 +69,41 @@ pub fn start(
         group: settings.groups.as_ref().map(|base| base.join(format!("op-{id}"))),
         spool_bytes: settings.spool_bytes,
         segment_bytes: SEGMENT_BYTES,
+        walls,
     };
     launch(operations, &spec)
 }
+
+/// The walls of a command in inspect mode, when they can be built here.
+fn build_walls(operations: &Operations, id: OperationId) -> Result<Walls, Refusal> {
+    let settings = &operations.inner.settings;
+    let inspection = &settings.inspection;
+    if !inspection.fact.available {
+        return Err(refuse_inspection(&inspection.fact.reason));
+    }
+    let paths = &settings.policy.paths;
+    let own = settings.folder.path().to_string_lossy().into_owned();
+    Ok(Walls {
+        uid: inspection.uids.pick(id.0.as_u128()),
+        blocked: paths.blocked.iter().cloned().chain([own]).collect(),
+        allowed: paths.allowed.clone(),
+    })
+}
+
+/// Nobody's account: it is in no file of users, and owns nothing.
+fn name_inspector(walls: &Walls) -> Account {
+    Account {
+        name: INSPECTOR.to_owned(),
+        uid: walls.uid,
+        gid: walls.uid,
+        groups: Vec::new(),
+        home: "/".to_owned(),
+        shell: "/bin/sh".to_owned(),
+    }
+}
+
+/// What a command in inspect mode finds as its user's name.
+const INSPECTOR: &str = "reeve-inspect";
 
 fn find_account(command: &ExecuteCommand, own: &Account) -> Result<Account, Refusal> {
     let Some(name) = command.user.as_deref().filter(|name| *name != own.name) else {

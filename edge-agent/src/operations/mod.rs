@@ -7,17 +7,18 @@ mod recover;
 mod spares;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reeve_protocol::ops::{ExecuteCommand, Operation as _};
 use reeve_protocol::{
-    Accepted, Containment, Evidence, JournalId, OperationId, OperationReport, OperationResult,
-    Outcome, Refusal, ReportedState, Request, Totals,
+    Accepted, Containment, Evidence, InspectFact, JournalId, OperationId, OperationReport,
+    OperationResult, Outcome, Refusal, ReportedState, Request, Totals,
 };
 use tokio::sync::watch;
 
+use crate::host::sandbox::UidRange;
 use crate::host::{self, users::Account};
 use crate::keeper::{files, spool};
 use crate::policy::Policy;
@@ -44,6 +45,26 @@ pub struct Settings {
     pub boot_id: String,
     /// Bytes of output kept on disk for one operation.
     pub spool_bytes: u64,
+    /// Inspect mode here.
+    pub inspection: Inspection,
+}
+
+/// What the agent found out about inspect mode when it started.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Whether it can be enforced.
+    pub fact: InspectFact,
+    /// Whose commands in it are.
+    pub uids: UidRange,
+}
+
+impl Inspection {
+    /// Tries it out.
+    pub async fn probe(program: &Path, policy: &Policy, folder: &StateFolder) -> Self {
+        let uids = host::sandbox::choose_uids(policy.inspect_uids);
+        let fact = host::sandbox::probe(program, uids.pick(0), folder.path()).await;
+        Self { fact, uids }
+    }
 }
 
 struct Inner {

@@ -6,10 +6,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use reeve_protocol::ops::{Command, ExecuteCommand};
+use reeve_protocol::ops::{Command, ExecuteCommand, Mode};
 use reeve_protocol::{Refusal, limits};
 use serde::Deserialize;
 
+use crate::host::sandbox::UidRange;
 pub use rules::{Allow, ExecRule, FilesRule, PathRules};
 
 /// Where it is unless said otherwise.
@@ -52,6 +53,36 @@ struct Written {
     allow: Allow,
     paths: PathRules,
     exec: Exec,
+    inspect: Inspect,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Inspect {
+    uid: Option<u32>,
+    uids: Option<u32>,
+}
+
+impl Inspect {
+    /// The range of user ids, when the owner gives one.
+    fn check(&self) -> Result<Option<UidRange>, String> {
+        let Some(first) = self.uid else {
+            return match self.uids {
+                None => Ok(None),
+                Some(_) => Err("[inspect] uids needs [inspect] uid, the first of them".to_owned()),
+            };
+        };
+        let count = self.uids.unwrap_or(1);
+        // The last number of all means "none" to the kernel.
+        let fits = first.checked_add(count).is_some();
+        if first == 0 || count == 0 || !fits {
+            return Err(format!(
+                "[inspect] uid is {first} and uids {count}; they have to name users that are not \
+                 root and belong to nobody"
+            ));
+        }
+        Ok(Some(UidRange { first, count }))
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -75,6 +106,8 @@ pub struct Policy {
     pub max_concurrent: u32,
     /// Patterns of commands that are refused.
     pub deny: Vec<String>,
+    /// Whose commands in inspect mode are; `None` chooses.
+    pub inspect_uids: Option<UidRange>,
 }
 
 impl Default for Policy {
@@ -85,6 +118,7 @@ impl Default for Policy {
             users: None,
             max_concurrent: limits::DEFAULT_MAX_CONCURRENT,
             deny: Vec::new(),
+            inspect_uids: None,
         }
     }
 }
@@ -129,7 +163,12 @@ impl Policy {
         if let Some(reason) = written.paths.find_fault() {
             return Err(PolicyError::Value { path: path.to_owned(), reason });
         }
+        let inspect_uids = written
+            .inspect
+            .check()
+            .map_err(|reason| PolicyError::Value { path: path.to_owned(), reason })?;
         Ok(Self {
+            inspect_uids,
             allow: written.allow,
             paths: written.paths,
             users: written.exec.users,
@@ -144,9 +183,9 @@ impl Policy {
     /// Why not, as it is to be reported.
     pub fn check(&self, command: &ExecuteCommand, user: &str) -> Result<(), Refusal> {
         let refuse = |code: &str, message: String| Err(Refusal { code: code.to_owned(), message });
-        match self.allow.exec {
-            ExecRule::All => {}
-            ExecRule::Nothing => {
+        match (self.allow.exec, command.mode) {
+            (ExecRule::All, _) | (ExecRule::Inspect, Mode::Inspect) => {}
+            (ExecRule::Nothing, _) => {
                 return refuse(
                     "policy_exec",
                     "this machine's policy allows no commands ([allow] exec = false); only its \
@@ -154,7 +193,7 @@ impl Policy {
                         .to_owned(),
                 );
             }
-            ExecRule::Inspect => {
+            (ExecRule::Inspect, Mode::Normal) => {
                 return refuse(
                     "policy_exec",
                     "this machine's policy allows only commands in inspect mode ([allow] exec = \
@@ -163,7 +202,9 @@ impl Policy {
                 );
             }
         }
+        // In inspect mode a command runs as nobody of this machine.
         if let Some(users) = &self.users
+            && command.mode == Mode::Normal
             && !users.iter().any(|allowed| allowed == user)
         {
             return refuse(
@@ -235,120 +276,4 @@ fn check_owner(path: &Path, owner: u32, mode: u32) -> Result<(), PolicyError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn policy_that_others_may_write_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("agent.toml");
-        std::fs::write(&path, "[allow]\nexec = false\n").expect("written");
-        for (mode, fine) in [(0o644, true), (0o600, true), (0o664, false), (0o646, false)] {
-            let permissions = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(&path, permissions).expect("changed");
-            assert_eq!(Policy::load(&path, true).is_ok(), fine, "{mode:o}");
-        }
-        let own = crate::host::users::effective_uid();
-        assert!(check_owner(&path, 0, 0o644).is_ok());
-        assert!(check_owner(&path, own + 1, 0o644).is_err());
-    }
-
-    fn policy(text: &str) -> Result<Policy, String> {
-        Policy::parse(text, Path::new("/p")).map_err(|error| error.to_string())
-    }
-
-    fn code(policy: &Policy, line: &str, user: &str) -> Option<String> {
-        let command = ExecuteCommand::new(Command::Shell(line.to_owned()));
-        policy.check(&command, user).err().map(|refusal| refusal.code)
-    }
-
-    #[test]
-    fn unknown_key_is_an_error_that_names_its_line() {
-        let error = policy("[allow]\nexec = true\nexce = false\n").expect_err("a typo");
-        assert!(error.contains("line 3") && error.contains("exce"), "{error}");
-    }
-
-    #[test]
-    fn exec_takes_three_values() {
-        for (text, expected) in [
-            ("", ExecRule::All),
-            ("[allow]\nexec = false", ExecRule::Nothing),
-            ("[allow]\nexec = \"inspect\"", ExecRule::Inspect),
-        ] {
-            assert_eq!(policy(text).expect(text).allow.exec, expected);
-        }
-        assert!(policy("[allow]\nexec = \"sometimes\"").is_err());
-        assert!(policy("[exec]\nmax_concurrent = 0").is_err());
-    }
-
-    #[test]
-    fn every_key_is_understood_and_kept() {
-        let rules = policy(
-            "[allow]\nexec = \"inspect\"\nfiles = \"read\"\nlogs = false\nterminal = false\n\
-             upgrade = false\n[paths]\nallowed = [\"/srv\"]\nblocked = [\"/etc/shadow\", \"~/.ssh\"]\n\
-             [exec]\nusers = [\"root\"]\nmax_concurrent = 3\ndeny = [\"reboot\"]",
-        )
-        .expect("valid");
-        let allow = Allow {
-            exec: ExecRule::Inspect,
-            files: FilesRule::Read,
-            logs: false,
-            terminal: false,
-            upgrade: false,
-        };
-        assert_eq!(rules.allow, allow);
-        assert_eq!(rules.paths.allowed, ["/srv"]);
-        assert_eq!(rules.paths.blocked, ["/etc/shadow", "~/.ssh"]);
-        assert_eq!((rules.max_concurrent, rules.deny.as_slice()), (3, &["reboot".to_owned()][..]));
-    }
-
-    #[test]
-    fn values_that_make_no_sense_are_refused() {
-        for text in [
-            "[allow]\nfiles = true",
-            "[allow]\nfiles = \"some\"",
-            "[allow]\nlogs = \"yes\"",
-            "[paths]\nallowed = [\"srv\"]",
-            "[paths]\nallowed = [\"~\"]",
-            "[paths]\nblocked = [\"/a/../b\"]",
-            "[paths]\nblocked = [\"~root/x\"]",
-            "[paths]\nhidden = []",
-        ] {
-            assert!(policy(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn policy_that_comes_with_the_installer_changes_nothing() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../installer/agent.toml");
-        let installed = Policy::load(&path, true).expect("it loads");
-        let none = Policy::default();
-        assert_eq!((installed.allow, installed.paths), (none.allow, none.paths));
-        assert_eq!((installed.users, installed.deny), (none.users, none.deny));
-        assert_eq!(installed.max_concurrent, none.max_concurrent);
-    }
-
-    #[test]
-    fn each_rule_refuses_with_its_code() {
-        let rules = policy("[exec]\nusers = [\"deploy\"]\ndeny = [\"rm -rf\", \"*mkfs*\"]");
-        let rules = rules.expect("valid");
-        assert_eq!(code(&rules, "uptime", "deploy"), None);
-        assert_eq!(code(&rules, "uptime", "root").as_deref(), Some("policy_user"));
-        assert_eq!(code(&rules, "rm -rf /x", "deploy").as_deref(), Some("policy_denied"));
-        assert_eq!(code(&rules, "rm -rfoo", "deploy"), None);
-        assert_eq!(code(&rules, "sudo mkfs.ext4 x", "deploy").as_deref(), Some("policy_denied"));
-        let none = policy("[allow]\nexec = false").expect("valid");
-        assert_eq!(code(&none, "uptime", "root").as_deref(), Some("policy_exec"));
-    }
-
-    #[test]
-    fn patterns_match_whole_commands() {
-        assert!(matches("reboot", "reboot"));
-        assert!(!matches("reboot", "rebooted"));
-        assert!(matches("*a*b", "xxaxxb"));
-        assert!(!matches("*a*b", "xxaxxbc"));
-        assert!(matches("a*", "a"));
-    }
-}
+mod tests;

@@ -118,7 +118,9 @@ impl Session {
             let last = chunks.peek().is_none();
             self.say(Envelope::of(&Report { operations: chunk.to_vec(), last }))?;
         }
-        let facts = host::facts::read(Some(self.operations.containment()));
+        let settings = self.operations.settings();
+        let inspect = Some(settings.inspection.fact.clone());
+        let facts = host::facts::read(Some(self.operations.containment()), inspect);
         self.say(Envelope::of(&facts))
     }
 

@@ -64,6 +64,7 @@ fn files_of_version_one_stay_as_they_are() {
             group: Some("/sys/fs/cgroup/reeve/op-1".into()),
             spool_bytes: 64,
             segment_bytes: 4,
+            walls: None,
         },
     );
     check_file(

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reeve_agent::host;
+use reeve_agent::host::sandbox::Walls;
 use reeve_agent::keeper::files::{self, Spec};
 use reeve_agent::keeper::spool::{Piece, SpoolReader};
 use reeve_agent::keeper::wire::{FromKeeper, Incoming, StdinState, ToKeeper, to_frame};
@@ -51,6 +52,7 @@ pub struct Setup {
     pub grouped: bool,
     pub spool_bytes: u64,
     pub segment_bytes: u64,
+    pub walls: Option<Walls>,
 }
 
 impl Setup {
@@ -60,6 +62,7 @@ impl Setup {
             grouped: true,
             spool_bytes: reeve_protocol::limits::SPOOL_BYTES,
             segment_bytes: reeve_agent::keeper::spool::SEGMENT_BYTES,
+            walls: None,
         }
     }
 
@@ -78,6 +81,7 @@ impl Setup {
             group: self.grouped.then(|| groups().join(format!("op-{id}"))),
             spool_bytes: self.spool_bytes,
             segment_bytes: self.segment_bytes,
+            walls: self.walls,
         };
         let fd = host::unix::open_folder(&folder).expect("the folder opens");
         files::write(&fd, &spec).expect("the spec is written");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use reeve_agent::host;
-use reeve_agent::operations::{Operations, Settings};
+use reeve_agent::operations::{Inspection, Operations, Settings};
 use reeve_agent::policy::Policy;
 use reeve_agent::state::StateFolder;
 use reeve_agent::state::identity::Identity;
@@ -59,7 +59,9 @@ impl Machine {
             std::fs::create_dir_all(&base).expect("control groups can be made: run as root");
             base
         });
+        let inspection = Inspection::probe(&self.program, &self.policy, &folder).await;
         let settings = Settings {
+            inspection,
             folder,
             policy: self.policy.clone(),
             program: self.program.clone(),

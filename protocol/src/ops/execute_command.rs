@@ -85,7 +85,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct ExecuteCommand {
     /// What to run.
     pub command: Command,
-    /// As whom; `None` is the agent's own user.
+    /// As whom; `None` is the agent's own user. Not in inspect mode, which has users of its own.
     #[serde(default)]
     pub user: Option<String>,
     /// Where; `None` is the user's home, or `/` when that does not exist.
@@ -152,6 +152,15 @@ pub enum InvalidCommand {
     RelativeDirectory(String),
     #[error("the user name is empty or longer than 256 bytes")]
     BadUser,
+    #[error(
+        "inspect mode and a user cannot be combined: such commands run as a user of their own that \
+         may read everything; leave one of them out"
+    )]
+    InspectAsUser,
+    #[error(
+        "in inspect mode nothing may stay behind when the command ends; leave out 'leftovers: keep'"
+    )]
+    InspectKeeps,
     #[error("the timeout is 0; leave it out to let the command run")]
     ZeroTimeout,
     #[error("the grace of {0} ms is longer than {max:?}", max = limits::MAX_GRACE)]
@@ -239,6 +248,14 @@ impl ExecuteCommand {
             && (user.is_empty() || user.len() > 256 || user.contains('\0'))
         {
             return Err(InvalidCommand::BadUser);
+        }
+        if self.mode == Mode::Inspect {
+            if self.user.is_some() {
+                return Err(InvalidCommand::InspectAsUser);
+            }
+            if self.leftovers == Leftovers::Keep {
+                return Err(InvalidCommand::InspectKeeps);
+            }
         }
         if self.timeout_ms == Some(0) {
             return Err(InvalidCommand::ZeroTimeout);

@@ -1,0 +1,125 @@
+//! What a command in inspect mode may not read, although it may read as root does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::SandboxError;
+
+/// Blocked whatever the policy says: password hashes, private keys and tokens, what the kernel
+/// shows to debuggers, and what Reeve itself keeps.
+pub const ALWAYS_BLOCKED: &[&str] = &[
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/security/opasswd",
+    "/etc/ssh/ssh_host_rsa_key",
+    "/etc/ssh/ssh_host_dsa_key",
+    "/etc/ssh/ssh_host_ecdsa_key",
+    "/etc/ssh/ssh_host_ed25519_key",
+    "/etc/ssl/private",
+    "/etc/pki/tls/private",
+    "/etc/krb5.keytab",
+    "/var/lib/reeve",
+    "/var/lib/reeve-agent",
+    "/run/credentials",
+    "/run/secrets",
+    "~/.ssh",
+    "~/.gnupg",
+    "~/.aws",
+    "~/.azure",
+    "~/.config/gcloud",
+    "~/.kube",
+    "~/.docker/config.json",
+    "~/.netrc",
+    "~/.pgpass",
+    "~/.my.cnf",
+    "~/.git-credentials",
+    "~/.password-store",
+    // Reading these has effects: it takes trace records away, or drives hardware.
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+    "/run/initctl",
+    "/run/systemd/initctl",
+];
+
+/// Paths at the most: each is a mount of its own.
+const MAX_PATHS: usize = 4096;
+
+/// The paths that exist here, `~` replaced by every user's home.
+///
+/// # Errors
+/// When there are too many, or one is the root folder.
+pub fn expand<'a>(
+    patterns: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeSet<String>, SandboxError> {
+    let homes = list_homes(&fs::read_to_string("/etc/passwd").unwrap_or_default());
+    let mut found = BTreeSet::new();
+    for pattern in patterns {
+        let candidates: Vec<String> = match pattern.strip_prefix('~') {
+            Some(rest) => homes.iter().map(|home| format!("{home}{rest}")).collect(),
+            None => vec![pattern.to_owned()],
+        };
+        for candidate in candidates {
+            // The target of a link is what has to be hidden. One that leads nowhere hides nothing.
+            let Ok(path) = fs::canonicalize(Path::new(&candidate)) else { continue };
+            let path = path.to_string_lossy().into_owned();
+            if path == "/" {
+                return Err(SandboxError::Policy(format!(
+                    "\"{candidate}\" is blocked, which is the root folder; nothing could run"
+                )));
+            }
+            found.insert(path);
+        }
+    }
+    if found.len() > MAX_PATHS {
+        return Err(SandboxError::Policy(format!(
+            "{} paths are blocked on this machine; at most {MAX_PATHS} can be hidden",
+            found.len()
+        )));
+    }
+    Ok(found)
+}
+
+/// Homes of the users that this machine itself knows, and whatever is in `/home`: users of a
+/// directory service have theirs there, and are in no file.
+fn list_homes(passwd: &str) -> BTreeSet<String> {
+    let mut homes: BTreeSet<String> = passwd
+        .lines()
+        .filter_map(|line| line.split(':').nth(5))
+        .map(|home| home.trim_end_matches('/'))
+        .filter(|home| home.starts_with('/'))
+        .map(str::to_owned)
+        .collect();
+    homes.insert("/root".to_owned());
+    for entry in fs::read_dir("/home").into_iter().flatten().flatten() {
+        homes.insert(entry.path().to_string_lossy().into_owned());
+    }
+    homes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_come_from_the_file_of_users() {
+        let homes = list_homes("a:x:1:1::/srv/a/:/bin/sh\nb:x:2:2::/:/bin/sh\nc:x\n");
+        assert!(homes.contains("/srv/a") && homes.contains("/root") && !homes.contains(""));
+    }
+
+    #[test]
+    fn only_what_exists_is_hidden_and_links_are_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "x").expect("written");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&secret, &link).expect("linked");
+        let patterns = [link.to_str().expect("text"), "/no/such/thing"];
+        let found = expand(patterns).expect("expands");
+        assert_eq!(found.len(), 1);
+        assert!(found.iter().all(|path| path.ends_with("/secret")));
+        assert!(expand(["/"]).is_err());
+    }
+}
