@@ -6,6 +6,8 @@ pub mod clean;
 pub mod compact;
 pub mod evidence;
 pub mod group;
+#[cfg(feature = "testing")]
+pub mod injection;
 pub mod machines;
 pub mod markers;
 mod nearest;
