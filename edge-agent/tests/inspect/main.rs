@@ -2,8 +2,10 @@
 //! To be run as root: only root can build the sandbox.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+mod breakouts;
 #[path = "../keeper/kept.rs"]
 #[allow(dead_code, reason = "the keeper's own tests use more of it")]
 mod kept;
 mod looking;
 mod sandbox;
+mod scene;
