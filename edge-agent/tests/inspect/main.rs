@@ -1,7 +1,13 @@
 //! Inspect mode, with real keepers and real commands: what it shows, and that nothing gets out.
 //! To be run as root: only root can build the sandbox.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
 mod breakouts;
 #[path = "../keeper/kept.rs"]
 #[allow(dead_code, reason = "the keeper's own tests use more of it")]
