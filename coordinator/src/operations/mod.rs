@@ -4,6 +4,7 @@
 
 mod body;
 mod conductor;
+mod explain;
 mod follow;
 mod look;
 mod output;
