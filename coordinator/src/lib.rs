@@ -9,6 +9,7 @@ mod files;
 pub mod fleet;
 pub mod http;
 pub mod machines;
+pub mod models;
 mod nearest;
 pub mod operations;
 pub mod problem;
@@ -37,6 +38,7 @@ use crate::events::Hub;
 use crate::fleet::Fleet;
 use crate::http::{CountSource, RateLimits, Readiness};
 use crate::machines::Machines;
+use crate::models::ModelRegistry;
 use crate::operations::Operations;
 use crate::tasks::Tasks;
 use crate::tls::Authority;
@@ -70,6 +72,8 @@ pub struct AppState {
     pub rates: RateLimits,
     /// What `/api/status` counts.
     pub counts: CountSource,
+    /// Providers of models, and what they used.
+    pub models: ModelRegistry,
     /// Machines.
     pub machines: Machines,
     /// Live sessions.

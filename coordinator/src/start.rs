@@ -16,6 +16,7 @@ use crate::files::write_public;
 use crate::fleet::Fleet;
 use crate::http::{self, CountSource, Counts, Listening, RateLimits, Readiness, Server};
 use crate::machines::Machines;
+use crate::models::ModelRegistry;
 use crate::operations::{self, Operations};
 use crate::tasks::Tasks;
 use crate::tls::{self, Authority, TlsError};
@@ -57,6 +58,9 @@ pub enum StartError {
     /// What a former run left.
     #[error("what a former run left cannot be taken up: {0:#}")]
     Operations(#[from] anyhow::Error),
+    /// Providers of models.
+    #[error("the models of the settings cannot be used: {0:#}")]
+    Models(#[source] anyhow::Error),
     /// A file in the data folder.
     #[error("{path} cannot be written: {source}; check the data folder's owner and space", path = .path.display())]
     File {
@@ -104,6 +108,10 @@ pub(crate) async fn start_at(
     let users = Users::new(db.clone(), clock.clone(), tasks.clone());
     let key_file = config.vault_key_file.as_deref();
     let vault = Vault::load(db.clone(), clock.clone(), tasks.clone(), coordinator, key_file).await;
+    let models =
+        ModelRegistry::load(db.clone(), clock.clone(), vault.clone(), config.models.clone())
+            .await
+            .map_err(StartError::Models)?;
     let setup = users.prepare_setup(&config.data).await?;
     let metrics_listener = match config.metrics_listen {
         None => None,
@@ -143,6 +151,7 @@ pub(crate) async fn start_at(
         ca,
         users,
         vault,
+        models,
         machines,
         fleet,
         operations,
@@ -150,6 +159,7 @@ pub(crate) async fn start_at(
     };
     write_facts(&state, address)?;
     state.tasks.spawn("users", state.users.clone().run());
+    state.tasks.spawn("usage", state.models.clone().sweep(state.tasks.clone()));
     state.tasks.spawn("rate limits", state.rates.clone().run(state.tasks.clone()));
     state.tasks.spawn("metrics", tidy_metrics(state.tasks.clone()));
     let server = Server {

@@ -20,9 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reeve_protocol::enrol::{Register, Registered};
-use reeve_protocol::ops::{
-    Command, ExecuteCommand, ExplainOperation, Leftovers, Operation, SpoolFull, Stdin,
-};
+use reeve_protocol::ops::{Command, ExecuteCommand, Leftovers, Operation, SpoolFull, Stdin};
 use reeve_protocol::token::{Pin, Token};
 use reeve_protocol::{
     Accepted, Acknowledge, Body, Challenge, ClientLog, Containment, Control, CoordinatorId, Credit,
@@ -181,17 +179,6 @@ fn requests(all: &mut Samples) {
         all.envelope(name, envelope, &request);
         assert_eq!(decode::<ExecuteCommand>(&request.body).expect("decodes"), command);
     }
-    let question = ExplainOperation { operation: OPERATION };
-    let request = Request {
-        boot_id: BOOT.to_owned(),
-        journal: JOURNAL,
-        expires_in_ms: None,
-        body: encode(&question).expect("encodes"),
-        approval: None,
-    };
-    let envelope = Envelope::request(OPERATION, ExplainOperation::NAME, &request).expect("encodes");
-    all.envelope("request-explain_operation", envelope, &request);
-    assert_eq!(decode::<ExplainOperation>(&request.body).expect("decodes"), question);
     for (name, control) in [
         ("control-input", Control::Input { offset: 65_536, bytes: vec![0, 255, 10] }),
         ("control-close_input", Control::CloseInput { offset: 65_539 }),

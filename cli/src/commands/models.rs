@@ -11,6 +11,7 @@ use reeve_sdk::api::{
 use crate::args::{Format, Global};
 use crate::commands::parse_pair;
 use crate::connection::connect;
+use crate::durations::age;
 use crate::exit;
 use crate::failure::Failure;
 use crate::output::{Column, Row, column, print, print_list, print_one, wide};
@@ -319,6 +320,21 @@ impl Add {
             idle_timeout_ms: None,
         })
     }
+}
+
+/// A provider in a line, for `reeve status`.
+pub fn provider_line(provider: &Provider) -> String {
+    let mut text = format!("{}: {}", provider.settings.name, breaker_text(provider));
+    if !matches!(&*provider.key, "ok" | "none") {
+        text.push_str(&format!(", key {}", provider.key));
+    }
+    if !provider.rate_limits.is_empty() {
+        text.push_str(&format!("; {}", limits_text(provider)));
+        if let Some(seen) = provider.rate_limits.iter().map(|window| window.seen_at).max() {
+            text.push_str(&format!(" (seen {} ago)", age(seen)));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

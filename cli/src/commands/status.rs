@@ -2,6 +2,9 @@
 
 use clap::Args;
 
+use reeve_sdk::api::{UsageRow, VaultState, VaultStatus};
+
+use super::models::provider_line;
 use crate::args::Global;
 use crate::connection::connect;
 use crate::durations::{age, size};
@@ -33,6 +36,7 @@ impl Status {
                 counts.push_str(&format!(", {count} {word}"));
             }
         }
+        let providers: Vec<String> = status.providers.iter().map(provider_line).collect();
         let details = [
             ("coordinator", client.url().to_owned()),
             ("state", status.readiness.clone()),
@@ -42,6 +46,9 @@ impl Status {
                 format!("{} jobs, {} operations", status.jobs_running, status.operations_running),
             ),
             ("output kept", size(status.output_bytes)),
+            ("vault", status.vault.as_ref().map(vault_text).unwrap_or_default()),
+            ("models", providers.join("\n")),
+            ("models today", usage_text(&status.models_today)),
             ("database", status.database.clone()),
             ("up for", age(status.started)),
             ("version", status.version.clone()),
@@ -50,4 +57,22 @@ impl Status {
         print_one(global.output, &status, &status.readiness, &details)?;
         Ok(if status.readiness == "ready" { exit::OK } else { exit::SOME_FAILED })
     }
+}
+
+fn vault_text(vault: &VaultStatus) -> String {
+    match vault.state {
+        VaultState::Absent => String::new(),
+        VaultState::Sealed => "sealed; 'reeve vault unlock' opens it".to_owned(),
+        VaultState::Open => "open".to_owned(),
+    }
+}
+
+fn usage_text(usage: &UsageRow) -> String {
+    if usage.calls == 0 {
+        return String::new();
+    }
+    format!(
+        "{} calls ({} failed), {} tokens read, {} written, cost {:.4}",
+        usage.calls, usage.failed, usage.input_tokens, usage.output_tokens, usage.cost
+    )
 }

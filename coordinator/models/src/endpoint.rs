@@ -212,6 +212,23 @@ pub(crate) fn tls() -> Result<ClientConfig, ModelError> {
         .with_no_client_auth())
 }
 
+/// A client for the end points where OAuth tokens are renewed: as strict as the one for providers,
+/// and every exchange ends within `deadline`.
+///
+/// # Errors
+/// [`ErrorCode::Settings`] when TLS cannot be set up.
+pub fn token_client(deadline: Duration) -> Result<reqwest::Client, ModelError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls()?)
+        .timeout(deadline)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .user_agent(concat!("reeve/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| refused(format!("cannot set up HTTP: {error}")))
+}
+
 /// A provider's address and the client for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {

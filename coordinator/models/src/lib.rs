@@ -34,7 +34,7 @@ pub use allowance::{Allowance, Unlimited};
 pub use ask::{Answer, Ask, CallRecord, Urgency};
 pub use clock::{Clock, SystemClock};
 pub use credential::{Credential, Credentials};
-pub use endpoint::check_settings;
+pub use endpoint::{check_settings, token_client};
 pub use error::{AskError, ErrorCode, ModelError};
 pub use event::{Completed, Event, Stop, TokenUsage};
 pub use health::ProviderStatus;

@@ -72,7 +72,6 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/operations/{id}/input", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/signal", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/cancel", Needs(Operator)),
-    (Method::POST, "/api/operations/{id}/explain", Needs(Operator)),
     // vault
     (Method::GET, "/api/vault", Needs(Viewer)),
     (Method::POST, "/api/vault/init", Needs(Admin)),
@@ -81,6 +80,13 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/vault/entries", Needs(Admin)),
     (Method::POST, "/api/vault/entries", Needs(Admin)),
     (Method::DELETE, "/api/vault/entries/{name}", Needs(Admin)),
+    // models
+    (Method::GET, "/api/models", Needs(Viewer)),
+    (Method::PUT, "/api/models/{name}", Needs(Admin)),
+    (Method::DELETE, "/api/models/{name}", Needs(Admin)),
+    (Method::POST, "/api/models/{name}/test", Needs(Admin)),
+    (Method::PUT, "/api/models/roles/{role}", Needs(Admin)),
+    (Method::GET, "/api/usage", Needs(Viewer)),
     // events
     (Method::GET, "/ws/frontend", Ticket),
 ];

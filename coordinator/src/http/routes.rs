@@ -116,5 +116,8 @@ async fn status(
         jobs_running: counts.jobs_running,
         operations_running: counts.operations_running,
         output_bytes: counts.output_bytes,
+        vault: Some(state.vault.status().await?),
+        providers: state.models.describe().await.providers,
+        models_today: state.models.usage_today().await?,
     }))
 }

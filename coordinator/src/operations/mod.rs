@@ -4,7 +4,6 @@
 
 mod body;
 mod conductor;
-mod explain;
 mod follow;
 mod look;
 mod output;

@@ -1,7 +1,6 @@
 //! Jobs and operations over HTTP.
 
 mod events;
-mod explain;
 mod machines;
 mod output;
 
@@ -45,7 +44,6 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(show_operation))
         .routes(routes!(signal_operation))
         .routes(routes!(cancel_operation))
-        .merge(explain::routes())
         .merge(input)
         .merge(output::routes())
         .merge(events::routes())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use reeve_protocol::ops::{ExecuteCommand, Operation as _};
 use reeve_protocol::{JobId, limits};
 use reeve_sdk::api::{
     Job, JobCounts, JobPreview, JobRequest, JobState, MachineState, OperationRequest, Target,
@@ -11,11 +12,10 @@ use reeve_sdk::api::{
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use super::Operations;
-use super::body::{self, Body};
 use super::conductor::{Admission, Admitted, Request, Work};
 use super::output::WriterHealth;
 use super::row::{JobRow, OperationRow};
+use super::{Operations, body};
 use crate::machines::Known;
 use crate::problem::ApiError;
 use crate::users::Principal;
@@ -49,16 +49,13 @@ impl Operations {
         key: Option<String>,
     ) -> Result<Submitted, ApiError> {
         let targets = self.0.machines.resolve(principal, &request.selector)?;
-        let body = self.check(&request, targets.len())?;
-        if let Body::ExplainOperation(question) = &body {
-            self.check_explained(principal, question.operation, &targets).await?;
-        }
+        let command = self.check(&request, targets.len())?;
         if request.dry_run {
             return Ok(Submitted::Preview(self.preview(&targets)));
         }
         self.check_ready()?;
         let key = key.map(|key| check_key(key, &request)).transpose()?;
-        let admission = self.admission(principal, request, &targets, &body, key)?;
+        let admission = self.admission(principal, request, &targets, &command, key)?;
         let (reply, answer) = oneshot::channel();
         let request = Request::Admit(Box::new(admission), reply);
         self.0.requests.send(request).await.map_err(|_| ApiError::draining())?;
@@ -86,8 +83,8 @@ impl Operations {
         job.to_api(counts, single)
     }
 
-    fn check(&self, request: &JobRequest, targets: usize) -> Result<Body, ApiError> {
-        let body = body::build(&request.operation)?;
+    fn check(&self, request: &JobRequest, targets: usize) -> Result<ExecuteCommand, ApiError> {
+        let command = body::build(&request.operation)?;
         let invalid = |detail: String| Err(ApiError::invalid(detail));
         if targets > self.0.limits.max_targets as usize {
             return invalid(format!(
@@ -95,7 +92,8 @@ impl Operations {
                 request.selector, self.0.limits.max_targets
             ));
         }
-        if body.has_stdin() && targets > 1 {
+        let OperationRequest::ExecuteCommand(asked) = &request.operation;
+        if asked.stdin && targets > 1 {
             return invalid(format!(
                 "stdin can be sent to one machine, and '{}' matches {targets}",
                 request.selector
@@ -115,7 +113,7 @@ impl Operations {
         super::rollout::Progress::new(&request.rollout, Vec::new()).map_err(|error| {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string())
         })?;
-        Ok(body)
+        Ok(command)
     }
 
     /// New work is refused while it could not be made durable: better a clear no than a maybe.
@@ -159,16 +157,15 @@ impl Operations {
         principal: &Principal,
         request: JobRequest,
         targets: &[Arc<Known>],
-        body: &Body,
+        command: &ExecuteCommand,
         key: Option<(String, [u8; 32])>,
     ) -> Result<Admission, ApiError> {
         let now_us = self.0.clock.micros();
         let id = JobId::new();
         let work = Work {
-            name: body.name(),
-            body: body.encode().map_err(ApiError::internal)?,
-            stdin: body.has_stdin(),
-            is_answer: body.is_answer(),
+            name: ExecuteCommand::NAME,
+            body: reeve_protocol::encode(command).map_err(ApiError::internal)?,
+            stdin: command.stdin == reeve_protocol::ops::Stdin::Stream,
         };
         let operations = targets
             .iter()
@@ -203,13 +200,9 @@ impl Operations {
 /// What the audit shows of an operation: values of environment variables are where secrets are.
 fn redacted(operation: &OperationRequest) -> OperationRequest {
     let mut operation = operation.clone();
-    match &mut operation {
-        OperationRequest::ExecuteCommand(command) => {
-            for value in command.env.values_mut() {
-                "***".clone_into(value);
-            }
-        }
-        OperationRequest::ExplainOperation(_) => {}
+    let OperationRequest::ExecuteCommand(command) = &mut operation;
+    for value in command.env.values_mut() {
+        "***".clone_into(value);
     }
     operation
 }

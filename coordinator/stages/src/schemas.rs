@@ -16,5 +16,4 @@ macro_rules! schema {
 schema!(plan, "plan.json");
 schema!(verdict, "verdict.json");
 schema!(alternative, "alternative.json");
-schema!(stall, "stall.json");
 schema!(summary, "summary.json");

@@ -4,7 +4,6 @@
 pub mod door;
 pub mod ending;
 pub mod files;
-pub mod redact;
 pub mod spool;
 mod start;
 mod stdin;

@@ -1,9 +1,7 @@
 //! What this machine is asked to do: the table of operations, what runs, what is remembered.
 
-mod answer;
 mod attend;
 mod exec;
-mod explain;
 mod operation;
 mod recover;
 mod spares;
@@ -13,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reeve_protocol::ops::{self, ExecuteCommand, ExplainOperation, Operation as _};
+use reeve_protocol::ops::{ExecuteCommand, Operation as _};
 use reeve_protocol::{
     Accepted, Containment, Evidence, InspectFact, JournalId, OperationId, OperationReport,
     OperationResult, Outcome, Refusal, ReportedState, Request, Totals,
@@ -30,7 +28,6 @@ use crate::tasks::Tasks;
 
 use spares::Spares;
 
-use operation::Kind;
 pub use operation::{CommandError, Operation, View};
 
 /// What does not change while the agent runs.
@@ -135,7 +132,7 @@ impl Operations {
     /// Names of what can be asked for.
     #[must_use]
     pub fn names() -> Vec<String> {
-        ops::NAMES.iter().map(|&name| name.to_owned()).collect()
+        vec![ExecuteCommand::NAME.to_owned()]
     }
 
     /// This life of the journal.
@@ -183,15 +180,11 @@ impl Operations {
         lock(&self.inner.running).get(&id).cloned()
     }
 
-    /// How many commands run.
+    /// How many run.
     #[must_use]
     pub fn count_running(&self) -> u32 {
-        self.count_unfinished(|operation| !operation.is_answer())
-    }
-
-    fn count_unfinished(&self, wanted: impl Fn(&Operation) -> bool) -> u32 {
         let running = lock(&self.inner.running);
-        let count = running.values().filter(|each| wanted(each) && !each.is_finished()).count();
+        let count = running.values().filter(|operation| !operation.is_finished()).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -242,7 +235,6 @@ impl Operations {
         }
         match name {
             ExecuteCommand::NAME => exec::start(self, id, request).map(Answer::Started),
-            ExplainOperation::NAME => explain::start(self, id, request).map(Answer::Started),
             other => Err(refusal(
                 "unsupported",
                 &format!(

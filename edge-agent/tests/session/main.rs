@@ -5,7 +5,6 @@
 
 mod agent;
 mod full_disk;
-mod inspections;
 mod promises;
 mod refusals;
 mod restarts;

@@ -18,9 +18,9 @@ pub use auth::{
     ApiKey, ApiKeyCreated, LoginRequest, LoginResponse, NewApiKey, SetupRequest, Ticket, WhoAmI,
 };
 pub use jobs::{
-    CancelRequest, ExecuteCommandRequest, ExplainOperationRequest, InputAccepted, Job, JobCounts,
-    JobPreview, JobRequest, JobState, Operation, OperationRequest, OperationState, OutputInfo,
-    Reason, Rollout, SignalRequest, Target,
+    CancelRequest, ExecuteCommandRequest, InputAccepted, Job, JobCounts, JobPreview, JobRequest,
+    JobState, Operation, OperationRequest, OperationState, OutputInfo, Reason, Rollout,
+    SignalRequest, Target,
 };
 pub use machines::{
     EnrolmentToken, EnrolmentTokenCreated, Machine, MachineChange, MachineState, NewEnrolmentToken,
@@ -31,7 +31,7 @@ pub use models::{
 };
 pub use status::{AuditEntry, AuditVerdict, Info, MachineCounts, Page, Problem, Status};
 pub use tasks::{
-    ApprovalChoice, Attempt, Explained, Group, PlannedCommand, Quote, Stall, StallAdvice, Subtask,
+    ApprovalChoice, Attempt, Group, PlannedCommand, Quote, Stall, StallAdvice, Subtask,
     SubtaskState, Summary, Task, TaskAnswer, TaskDecision, TaskEvent, TaskEventKind, TaskRequest,
     TaskState, TaskUsage, Verdict, VerdictOutcome, Yes,
 };

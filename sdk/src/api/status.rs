@@ -3,7 +3,7 @@
 use reeve_protocol::CoordinatorId;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{Provider, Time, UsageRow, VaultStatus};
 
 /// One page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +88,15 @@ pub struct Status {
     pub operations_running: u32,
     /// Bytes of output kept.
     pub output_bytes: u64,
+    /// How the vault is; absent from coordinators that have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultStatus>,
+    /// Providers of models, whether they answer, and how much of their limits is used.
+    #[serde(default)]
+    pub providers: Vec<Provider>,
+    /// What models used today (UTC).
+    #[serde(default)]
+    pub models_today: UsageRow,
 }
 
 /// Who did what, when. Each entry's hash covers the one before.

@@ -143,6 +143,9 @@ async fn status() -> Json<Status> {
         jobs_running: 0,
         operations_running: 0,
         output_bytes: 4096,
+        vault: None,
+        providers: Vec::new(),
+        models_today: reeve_sdk::api::UsageRow::default(),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use reeve_protocol::ops::{Operation as _, Stdin};
 use reeve_protocol::{JobId, JournalId, MachineId, OperationId, OperationReport, Totals};
 use reeve_sdk::api::{JobCounts, OperationState};
 use tokio::sync::oneshot;
@@ -24,8 +25,6 @@ pub struct Work {
     pub body: Vec<u8>,
     /// Whether stdin will be sent.
     pub stdin: bool,
-    /// Whether the agent does it itself within seconds.
-    pub is_answer: bool,
 }
 
 /// Where an open operation stands.
@@ -53,8 +52,6 @@ pub struct Operation {
     pub durable: Totals,
     /// Somebody wants it cancelled.
     pub cancel: Option<String>,
-    /// Whether the agent does it itself within seconds.
-    pub is_answer: bool,
 }
 
 /// A job with open operations.
@@ -131,7 +128,6 @@ impl Book {
                 sent_to: None,
                 durable: row.durable,
                 cancel: None,
-                is_answer: work.is_answer,
             };
             self.operations.insert(row.id, operation);
         }
@@ -168,12 +164,11 @@ impl Book {
     ) -> Result<Verdict, DbError> {
         let content = |error: String| DbError::Content(format!("job {}: {error}", job.id));
         let request = body::build(&job.operation).map_err(|error| content(error.to_string()))?;
-        let body = request.encode().map_err(|error| content(error.to_string()))?;
+        let body = reeve_protocol::encode(&request).map_err(|error| content(error.to_string()))?;
         let work = Arc::new(Work {
-            name: request.name(),
+            name: reeve_protocol::ops::ExecuteCommand::NAME,
             body,
-            stdin: request.has_stdin(),
-            is_answer: request.is_answer(),
+            stdin: request.stdin == Stdin::Stream,
         });
         let queued: Vec<OperationId> = rows
             .iter()
