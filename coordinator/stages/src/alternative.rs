@@ -115,12 +115,16 @@ pub fn ask(input: &Input, nonce: &Nonce) -> Ask {
             input.tries_left.min(MAX_ALTERNATIVES)
         ),
     );
-    message.data("Machines", &Fleet::new(&input.machines).render(), 16 * 1024);
+    message.data(
+        "Machines",
+        &Fleet::new(&input.machines).render(),
+        input.window.share(15, 16 * 1024),
+    );
     let mut step = String::new();
     let _ = writeln!(step, "planned command: {}", command_line(&input.step.command));
-    let _ = writeln!(step, "for: {}", input.step.purpose);
-    let _ = writeln!(step, "expected: {}", input.step.expected);
-    message.data("Step", &step, 16 * 1024);
+    let _ = writeln!(step, "for: {}", line(&input.step.purpose, 1000));
+    let _ = writeln!(step, "expected: {}", line(&input.step.expected, 1000));
+    message.data("Step", &step, input.window.share(15, 16 * 1024));
     message.data("What was tried", &tried(input), 256 * 1024);
     let schema = schemas::alternative();
     Ask {

@@ -1,5 +1,6 @@
 //! What a model sees of results: one operation for each class of like ones, made small.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use reeve_protocol::{OperationId, Stream};
@@ -109,7 +110,8 @@ impl Sample {
 #[must_use]
 pub fn names(machines: &[String], count: u64) -> String {
     let shown = machines.len().min(MAX_NAMES);
-    let list = machines[..shown].join(", ");
+    let list: Vec<String> = machines[..shown].iter().map(|name| line(name, 80)).collect();
+    let list = list.join(", ");
     match count.saturating_sub(shown as u64) {
         0 => list,
         more if shown == 0 => format!("{more} machines"),
@@ -161,7 +163,7 @@ fn render_stream(name: &str, excerpt: &Excerpt, text: &mut String) {
             let _ = writeln!(text, "-- {name}: {} bytes left out here{but}", to - behind);
         }
         let clean = Clean::of(&part.bytes);
-        let clean = clean.text().trim_end_matches('\n');
+        let clean = without_headings(clean.text().trim_end_matches('\n'));
         if part.kind == Kind::Line {
             let _ = writeln!(text, "-- {name} line {} (byte {}): {clean}", part.line, part.from);
             continue;
@@ -173,6 +175,19 @@ fn render_stream(name: &str, excerpt: &Excerpt, text: &mut String) {
     if behind < excerpt.total && !gap_told {
         let _ = writeln!(text, "-- {name}: {} bytes left out here", excerpt.total - behind);
     }
+}
+
+/// Output whose lines cannot be taken for ours: those that begin as a heading does get a blank
+/// before them, which no quote minds.
+fn without_headings(text: &str) -> Cow<'_, str> {
+    let is_heading = |line: &str| {
+        ["== result", "=== ", "-- stdout", "-- stderr"].iter().any(|begin| line.starts_with(begin))
+    };
+    if !text.lines().any(is_heading) {
+        return Cow::Borrowed(text);
+    }
+    let lines = text.split_inclusive('\n');
+    Cow::Owned(lines.flat_map(|line| [if is_heading(line) { " " } else { "" }, line]).collect())
 }
 
 /// Makes samples fit into so many tokens together: each stream gets the same most. When even the

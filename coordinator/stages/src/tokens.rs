@@ -33,6 +33,12 @@ impl Window {
         (self.0 / 100 * 15).min(25_000)
     }
 
+    /// Bytes of plain text in so many percent of it, and never over `most`.
+    pub(crate) fn share(self, percent: u64, most: usize) -> usize {
+        usize::try_from(bytes_in(self.0.saturating_mul(percent) / 100))
+            .map_or(most, |b| b.min(most))
+    }
+
     /// Where the oldest outputs begin to go, tokens: 80 % of the window.
     #[must_use]
     pub fn compaction(self) -> u64 {

@@ -11,7 +11,7 @@ use reeve_sdk::api::{OperationState, PlannedCommand, Verdict, VerdictOutcome};
 use serde::{Deserialize, Serialize};
 
 use crate::ask::{Ask, Message, Stage, read_object, system};
-use crate::clean::prose;
+use crate::clean::{line, prose};
 use crate::evidence::{Checked, Claim, quote_at, verify_all};
 use crate::markers::Nonce;
 use crate::plan::command_line;
@@ -67,9 +67,9 @@ pub fn ask(input: &Input, nonce: &Nonce) -> Ask {
     let mut message = Message::new(&input.request, nonce);
     let mut step = String::new();
     let _ = writeln!(step, "command: {}", command_line(&input.step.command));
-    let _ = writeln!(step, "for: {}", input.step.purpose);
-    let _ = writeln!(step, "expected: {}", input.step.expected);
-    message.data("Step", &step, 16 * 1024);
+    let _ = writeln!(step, "for: {}", line(&input.step.purpose, 1000));
+    let _ = writeln!(step, "expected: {}", line(&input.step.expected, 1000));
+    message.data("Step", &step, input.window.share(15, 16 * 1024));
     message.data("Results", &render(&input.shown(), 0), 256 * 1024);
     // What is expected was written by a planner that may have read hostile output: it stays data.
     let task = "Judge whether the results show what was expected of the step.";

@@ -202,7 +202,7 @@ fn ask_without(input: &Input, machines: &str, forgotten: usize, nonce: &Nonce) -
     let mut message = Message::new(&input.request, nonce);
     message.part("Limits", &limits(input));
     message.words("Policy", if input.policy.is_empty() { NO_POLICY } else { &input.policy });
-    message.data("Machines", machines, MAX_MACHINES_TEXT);
+    message.data("Machines", machines, input.window.share(20, MAX_MACHINES_TEXT));
     for answered in &input.answers {
         message.words("You asked", &answered.question);
         message.words("The answer was", &answered.answer);

@@ -125,7 +125,7 @@ impl Input {
 #[must_use]
 pub fn ask(input: &Input, nonce: &Nonce) -> Ask {
     let mut message = Message::new(&input.request, nonce);
-    message.data("Steps", &steps(input), 128 * 1024);
+    message.data("Steps", &steps(input), input.window.share(30, 128 * 1024));
     message.data("Results", &render(&input.shown(), 0), 256 * 1024);
     let schema = schemas::summary();
     Ask {

@@ -76,6 +76,18 @@ fn a_gap_is_never_inside_a_part() {
 }
 
 #[test]
+fn what_came_before_a_gap_is_no_end() {
+    let mut compactor = Compactor::new(20);
+    compactor.push(b"12345678 error: this is in between\n");
+    compactor.skip(100);
+    compactor.push(b"end");
+    let excerpt = compactor.finish();
+    let bytes: Vec<&[u8]> = excerpt.parts.iter().map(|part| part.bytes.as_slice()).collect();
+    assert_eq!(bytes, [&b"12345678"[..], b"12345678 error: this is in between", b"end"]);
+    assert_eq!((excerpt.parts[2].from, excerpt.parts[2].line), (135, 2));
+}
+
+#[test]
 fn records_stay_readable_and_lose_no_byte() {
     for bytes in [&b"text\n"[..], b"\xff\x00binary\xc3"] {
         let excerpt = Excerpt::of(bytes);

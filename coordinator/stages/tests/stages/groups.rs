@@ -55,6 +55,8 @@ fn what_matters_makes_a_difference() {
         ("active", "inactive"),
         ("port 4711", "port 4712"),
         ("web-10 is up", "web-11 is up"),
+        ("web-10 is up", "db-20 is up"),
+        ("xweb-1 is up", "xdb-2 is up"),
         ("a\nb", "b\na"),
         ("", "\n"),
         ("12 files", "13 files"),
@@ -62,7 +64,8 @@ fn what_matters_makes_a_difference() {
     ] {
         assert!(!are_alike(left, right), "{left:?} and {right:?}");
     }
-    assert_eq!(classes(&[("a-1", 0, "x"), ("b-1", 1, "x")]).len(), 2, "exit codes");
+    assert_eq!(classes(&[("a-1", 0, "x"), ("b-1", 1, "x")]).len(), 2, "states");
+    assert_eq!(classes(&[("a-1", 2, "x"), ("b-1", 1, "x")]).len(), 2, "exit codes");
 }
 
 #[test]
