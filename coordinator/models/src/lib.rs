@@ -19,6 +19,8 @@ mod credential;
 mod endpoint;
 mod error;
 mod event;
+#[cfg(feature = "fakes")]
+pub mod fakes;
 mod faults;
 mod headers;
 mod health;
