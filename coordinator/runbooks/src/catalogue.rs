@@ -10,14 +10,28 @@ use crate::check::compile;
 use crate::expect::Rule;
 use crate::matcher::Phrase;
 use crate::runbook::Runbook;
+use crate::slots::Filled;
 use crate::template;
 use crate::vocabulary::Vocabulary;
 
 /// The files, by topic. Named one by one, so that what is shipped can be read here.
 const FILES: &[(&str, &str)] = &[
     ("disk.toml", include_str!("../catalogue/disk.toml")),
+    ("storage.toml", include_str!("../catalogue/storage.toml")),
     ("system.toml", include_str!("../catalogue/system.toml")),
+    ("boot.toml", include_str!("../catalogue/boot.toml")),
     ("services.toml", include_str!("../catalogue/services.toml")),
+    ("processes.toml", include_str!("../catalogue/processes.toml")),
+    ("logs.toml", include_str!("../catalogue/logs.toml")),
+    ("changes.toml", include_str!("../catalogue/changes.toml")),
+    ("network.toml", include_str!("../catalogue/network.toml")),
+    ("users.toml", include_str!("../catalogue/users.toml")),
+    ("packages.toml", include_str!("../catalogue/packages.toml")),
+    ("files.toml", include_str!("../catalogue/files.toml")),
+    ("schedules.toml", include_str!("../catalogue/schedules.toml")),
+    ("containers.toml", include_str!("../catalogue/containers.toml")),
+    ("web.toml", include_str!("../catalogue/web.toml")),
+    ("security.toml", include_str!("../catalogue/security.toml")),
 ];
 const WORDS: &str = include_str!("../catalogue/words.toml");
 const RULES: &str = include_str!("../catalogue/rules.toml");
@@ -154,11 +168,15 @@ fn validate(runbook: &Runbook) -> Result<(), String> {
         runbook.changes() != runbook.verbs.is_empty(),
         "what changes something needs verbs, and nothing else does",
     )?;
-    let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut samples = Filled::new();
     for (name, slot) in &runbook.slots {
         let sample = slot.sample.as_ref().or(slot.default.as_ref());
         let sample = sample.ok_or_else(|| format!("slot '{name}' has no sample"))?;
-        known.extend(slot.kind.fill(name, sample).map_err(|e| e.to_string())?.into_keys());
+        samples.extend(slot.kind.fill(name, sample).map_err(|e| e.to_string())?);
+        need(
+            slot.ask.is_some() || slot.default.is_some(),
+            &format!("slot '{name}' has nothing to ask and no default"),
+        )?;
         if let Some(default) = &slot.default {
             slot.kind.fill(name, default).map_err(|e| e.to_string())?;
         }
@@ -166,7 +184,7 @@ fn validate(runbook: &Runbook) -> Result<(), String> {
     for (at, step) in runbook.step.iter().enumerate() {
         need(step.run.is_some() || !step.on.is_empty(), "a step has no command")?;
         need(step.alternatives.len() <= 3, "a step has more than three alternatives")?;
-        for command in step.commands().chain(&step.undo) {
+        for command in step.commands().chain(&step.undo).chain(step.undo_on.values()) {
             template::validate_shell(command).map_err(|e| e.to_string())?;
             let starts = ["| @{", "; @{", "& @{", "( @{", "$(@{"];
             need(
@@ -174,9 +192,13 @@ fn validate(runbook: &Runbook) -> Result<(), String> {
                 "a slot would be the program",
             )?;
         }
-        let texts = step.commands().chain(&step.undo).chain([&step.purpose, &step.expected]);
+        let texts = step
+            .commands()
+            .chain(&step.undo)
+            .chain(step.undo_on.values())
+            .chain([&step.purpose, &step.expected]);
         for name in texts.flat_map(|text| template::names(text)) {
-            need(known.contains(&name), &format!("it has no slot for '@{{{name}}}'"))?;
+            need(samples.contains_key(&name), &format!("it has no slot for '@{{{name}}}'"))?;
         }
         if let Some(only_if) = &step.only_if {
             let (on, finding) =
@@ -204,7 +226,13 @@ fn validate(runbook: &Runbook) -> Result<(), String> {
             "it needs or refuses what no rule finds",
         )?;
         for rule in &step.rules {
-            compile(&rule.pattern).map_err(|e| format!("rule '{}': {e}", rule.id))?;
+            let broken = |e: &dyn std::fmt::Display| format!("rule '{}': {e}", rule.id);
+            let pattern = template::fill(&rule.pattern, &samples, regex::escape);
+            let pattern = pattern.map_err(|e| broken(&e))?;
+            compile(&pattern).map_err(|e| broken(&e))?;
+            for text in rule.when.iter().chain([&rule.message]).chain(&rule.none) {
+                template::fill(text, &samples, str::to_owned).map_err(|e| broken(&e))?;
+            }
         }
     }
     Ok(())

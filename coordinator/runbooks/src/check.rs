@@ -91,7 +91,7 @@ pub fn check(expect: &Expect, exit_code: Option<i32>, stdout: &[u8], stderr: &[u
                 if let (Some(none), true, false) = (&rule.none, went_well, cut) {
                     findings.push(Found {
                         id: format!("{}.none", rule.id),
-                        level: Level::Ok,
+                        level: rule.none_level.unwrap_or(Level::Ok),
                         message: none.clone(),
                         stream: rule.stream,
                         from: 0,

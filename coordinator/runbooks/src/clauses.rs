@@ -12,6 +12,7 @@ const TELLING: &[&str] = &[
     "why", "when", "who", "which", "how", "whether", "did", "does", "has", "was", "were", "should",
     "tried", "after", "before", "since", "during", "failed", "fails", "cannot", "can't", "unable",
     "once", "refuses", "keeps", "about", "avoid", "what", "what's", "got", "been", "history",
+    "show", "list", "display", "view", "print", "see",
 ];
 /// Words that make a clause a question when they begin it.
 const ASKING: &[&str] = &["is", "are", "was", "were", "do", "am", "have", "had", "shall"];
@@ -46,6 +47,39 @@ pub(crate) fn is_request(clause: &[Word], verbs: &[String], vocabulary: &Vocabul
         }
     }
     false
+}
+
+/// Words that begin a clause and say nothing of it.
+const POLITE: &[&str] = &[
+    "please", "pls", "can", "could", "would", "will", "you", "now", "just", "go", "ahead", "i",
+    "we", "want", "need", "to", "let's", "lets", "kindly", "hey", "hi", "then", "also",
+];
+/// Words for changes that are nouns and adjectives as well: `open ports`, `free space`, `mount points`.
+const ALSO_NOUNS: &[&str] = &["open", "free", "mount"];
+/// Behind a word for a change these make a noun of it: `update history`.
+const OF_NOUNS: &[&str] = &[
+    "history",
+    "status",
+    "log",
+    "logs",
+    "list",
+    "events",
+    "errors",
+    "state",
+    "available",
+    "settings",
+];
+
+/// Whether a clause begins with a word for a change, as orders do: whatever only looks does not
+/// answer it.
+pub(crate) fn is_order(clause: &[Word], vocabulary: &Vocabulary) -> bool {
+    let polite = |word: &&Word| word.kind == Kind::Word && !POLITE.contains(&word.lower().as_str());
+    let Some(first) = clause.iter().find(polite).map(Word::lower) else { return false };
+    let noun = clause.iter().any(|word| OF_NOUNS.contains(&word.lower().as_str()));
+    vocabulary.is_changing(&first)
+        && !ALSO_NOUNS.contains(&first.as_str())
+        && !noun
+        && is_request(clause, &[first], vocabulary)
 }
 
 /// What was found for a slot.
@@ -261,10 +295,23 @@ fn find_name(
     let is_cue = |n: usize| {
         clause.get(n).is_some_and(|w| w.kind == Kind::Word && cues.contains(&w.canonical.as_str()))
     };
-    if let Some(found) = behind(clause, taken, cues, |w| is_free_word(catalogue, w)) {
+    // Beside the word that says what it is, a name may be a word of the catalogue too.
+    let beside = |w: &Word| {
+        let lower = w.lower();
+        is_free_word(catalogue, w)
+            || (w.kind == Kind::Word
+                && !catalogue.vocabulary.is_filler(&lower)
+                && match kind {
+                    SlotKind::Container => !catalogue.vocabulary.is_pronoun(&lower),
+                    SlotKind::User => catalogue.vocabulary.is_changing(&lower),
+                    _ => false,
+                })
+    };
+    if let Some(found) = behind(clause, taken, cues, beside) {
         return Some(found);
     }
-    if let Some(found) = (0..clause.len()).filter(free).find(|n| is_cue(n + 1)) {
+    let before = |n: &usize| !taken.contains(n) && beside(&clause[*n]) && is_cue(n + 1);
+    if let Some(found) = (0..clause.len()).find(before) {
         return Some(found);
     }
     loose.then(|| (0..clause.len()).find(free)).flatten()

@@ -64,9 +64,12 @@ pub struct Rule {
     /// One finding for all matches, at the first of them, with their number as `{count}`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub once: bool,
-    /// What it says, at level `ok`, when the output has nothing of it; its id is `ID.none`.
+    /// What it says when the output has nothing of it; the finding's id is `ID.none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub none: Option<String>,
+    /// How bad it is when the output has nothing of it: `ok` unless it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none_level: Option<Level>,
 }
 
 /// Which output.

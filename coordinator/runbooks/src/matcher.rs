@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalogue::Catalogue;
-use crate::clauses::{find_value, is_request};
+use crate::clauses::{find_value, is_order, is_request};
 use crate::slots::{Filled, Slot};
 use crate::vocabulary::{Vocabulary, is_one_slip_away};
 use crate::words::{Kind, Word};
@@ -104,10 +104,14 @@ fn try_runbook(
 ) -> Option<Match> {
     let runbook = &catalogue.runbooks[at];
     let without = &catalogue.without[at];
-    if clause.iter().any(|word| without.contains(&word.canonical)) {
+    let names = |word: &Word| matches!(word.kind, Kind::Machines(..));
+    if clause.iter().any(|word| !names(word) && without.contains(&word.canonical)) {
         return None;
     }
     let changes = !runbook.verbs.is_empty();
+    if !changes && is_order(clause, &catalogue.vocabulary) {
+        return None;
+    }
     if changes && (later || !is_request(clause, &runbook.verbs, &catalogue.vocabulary)) {
         return None;
     }
@@ -180,7 +184,8 @@ fn try_phrase(
     let (mut all, mut understood) = (0.0, 0.0);
     for (n, word) in clause.iter().enumerate() {
         let known = explained.contains(&n);
-        if !known && (word.kind == Kind::Separator || matches!(word.kind, Kind::Machines(..))) {
+        // Where it is asked for is not what is asked for.
+        if !known && (word.kind == Kind::Separator || word.canonical == "machine") {
             continue;
         }
         if !known && word.kind == Kind::Word && catalogue.vocabulary.is_filler(&word.lower()) {
@@ -188,7 +193,9 @@ fn try_phrase(
         }
         let weight = weight(catalogue, word);
         all += weight;
-        if known || beside.contains(&word.canonical) || word.negated {
+        let said_already = || explained.iter().any(|at| clause[*at].canonical == word.canonical);
+        let said_already = !word.canonical.is_empty() && said_already();
+        if known || said_already || beside.contains(&word.canonical) || word.negated {
             understood += weight;
         } else if asks_for_a_change(catalogue, clause, n) {
             // It asks for something that this runbook would not do.

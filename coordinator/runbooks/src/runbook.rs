@@ -72,12 +72,20 @@ pub struct RunbookStep {
     /// What it needs of the network.
     #[serde(default)]
     pub network: Network,
+    /// It only looks, but through a socket or a capability that inspect mode takes away (D-Bus, the
+    /// Docker socket, raw devices, other people's descriptors): the plan declares it a change, so that
+    /// somebody says yes to running it outside.
+    #[serde(default)]
+    pub outside: bool,
     /// Seconds; 60 when it does not say.
     #[serde(default)]
     pub seconds: Option<u64>,
     /// How to take it back.
     #[serde(default)]
     pub undo: Option<String>,
+    /// How to take it back, by variant, before `undo`.
+    #[serde(default)]
+    pub undo_on: BTreeMap<Variant, String>,
     /// Steps of this runbook, from 1, that have to be done before. Without it: a change waits for all
     /// before it, a look waits for the changes before it.
     #[serde(default)]
@@ -210,6 +218,14 @@ impl RunbookStep {
     pub fn command_for(&self, machine: &Machine) -> Option<&str> {
         let variant = Variant::of(machine).into_iter().find_map(|variant| self.on.get(&variant));
         variant.or(self.run.as_ref()).map(String::as_str)
+    }
+
+    /// What takes it back on a machine.
+    #[must_use]
+    pub fn undo_for(&self, machine: &Machine) -> Option<&String> {
+        let variant =
+            Variant::of(machine).into_iter().find_map(|variant| self.undo_on.get(&variant));
+        variant.or(self.undo.as_ref())
     }
 
     /// Step number and finding of `only_if`.

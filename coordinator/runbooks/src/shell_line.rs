@@ -67,7 +67,7 @@ pub(crate) fn recognise(prompt: &str, vocabulary: &Vocabulary) -> Option<String>
         .iter()
         .any(|w| w.contains(['/', '.', '*', '$', '=', ':', '-', '_']) || w.parse::<f64>().is_ok());
     let listed = vocabulary.subcommands.contains_key(program);
-    (!talks && (technical || listed || rest.len() == 1)).then(|| line.to_owned())
+    (!talks && (technical || listed)).then(|| line.to_owned())
 }
 
 /// Takes a prompt sign, quotation marks, or `run` before quotation marks away.

@@ -11,7 +11,8 @@ use crate::quote::quote;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotKind {
-    /// A unit or service: letters, digits, `_ . @ : -`.
+    /// A unit or service: letters, digits, `_ . @ : -`; also as `SLOT_unit` (`nginx.service`) and
+    /// `SLOT_file` (the name of its file).
     Service,
     /// A user name (useradd(8)), at most 32 characters.
     User,
@@ -35,7 +36,8 @@ pub enum SlotKind {
     Text,
     /// An amount of bytes: also as `SLOT_mib`, `SLOT_kib`, `SLOT_bytes`.
     Size,
-    /// A time that goes back from now: `48 hours ago`; also as `SLOT_minutes`, `SLOT_days`.
+    /// A time that goes back from now: `48 hours ago`; also as `SLOT_minutes`, `SLOT_days`,
+    /// `SLOT_last` (as last(1) takes it).
     Since,
     /// A number, 1 to 1000.
     Count,
@@ -87,7 +89,23 @@ impl SlotKind {
             filled.insert(name, value);
         };
         let good = match self {
-            Self::Service => simple("_.@:-\\", 128) && !text.contains('\\'),
+            Self::Service => {
+                let units =
+                    [".service", ".timer", ".socket", ".mount", ".target", ".path", ".slice"];
+                let unit = if units.iter().any(|end| text.ends_with(end)) {
+                    text.to_owned()
+                } else {
+                    format!("{text}.service")
+                };
+                // An instance has the file of its template.
+                let file = match (unit.split_once('@'), unit.rsplit_once('.')) {
+                    (Some((name, _)), Some((_, end))) => format!("{name}@.{end}"),
+                    _ => unit.clone(),
+                };
+                put(format!("{slot}_unit"), unit);
+                put(format!("{slot}_file"), file);
+                simple("_.@:-", 128)
+            }
             Self::User => simple("_.-", 32),
             Self::Package => simple("_.+:@~-", 128),
             Self::Process => simple("_.:+@-", 64),
@@ -137,10 +155,12 @@ impl SlotKind {
                     };
                     put(slot.to_owned(), said);
                     put(format!("{slot}_minutes"), minutes.to_string());
+                    put(format!("{slot}_last"), format!("-{minutes}min"));
                     put(format!("{slot}_days"), minutes.div_ceil(1440).to_string());
                     return Ok(filled);
                 }
                 // A day: only tools that know days can be asked; `_minutes` is not there for others.
+                put(format!("{slot}_last"), format!("{text} 00:00"));
                 text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok()
             }
         };

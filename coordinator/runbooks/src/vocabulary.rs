@@ -86,7 +86,8 @@ impl Vocabulary {
             return found.clone();
         }
         let stem = stem(&word);
-        self.synonyms.get(&stem).cloned().unwrap_or(stem)
+        let known = self.synonyms.get(&stem).or_else(|| self.synonyms.get(&format!("{stem}e")));
+        known.cloned().unwrap_or(stem)
     }
 
     pub(crate) fn is_known(&self, word: &str) -> bool {

@@ -104,7 +104,7 @@ fn quoted(rest: &str) -> Option<(&str, &str)> {
 }
 
 fn push(chunk: &str, words: &mut Vec<Word>, vocabulary: &Vocabulary) {
-    let chunk = chunk.trim_start_matches(['(', '[', '{', '<', '*', '"', '“']);
+    let chunk = chunk.trim_start_matches(['(', '[', '{', '<', '"', '“']);
     let bare = chunk.trim_end_matches(|c: char| ".,;:?!)]}>\"”…".contains(c));
     let separates = chunk[bare.len()..].contains([',', ';', '.', '?', '!', ':', '…']);
     if !bare.is_empty() {

@@ -11,10 +11,23 @@ use crate::template;
 /// Unless a step says so: what a look may take, milliseconds.
 const LOOK_MS: u64 = 60_000;
 
+/// Why a look needs a yes.
+const OUTSIDE: &str = "It only looks, but cannot do so in inspect mode, so it asks first.";
+
 /// Steps so far.
 #[derive(Default)]
 pub(super) struct Builder {
     pub steps: Vec<Step>,
+}
+
+/// One command for a group of machines.
+struct Chosen<'a> {
+    line: String,
+    /// The step of the plan that decides whether it runs.
+    condition: Option<usize>,
+    names: Vec<String>,
+    depends_on: Vec<u32>,
+    undo: Option<&'a String>,
 }
 
 impl Builder {
@@ -66,7 +79,13 @@ impl Builder {
             let mut places = Vec::new();
             for (line, condition, names) in groups {
                 let depends_on = self.waits_for(&before, &became, condition, &names);
-                places.push(self.push(step, line, condition, names, depends_on, values));
+                // A group shares its command, so its machines are of one kind.
+                let undo = machines
+                    .iter()
+                    .find(|machine| names.contains(&machine.name))
+                    .and_then(|machine| step.undo_for(machine));
+                let chosen = Chosen { line, condition, names, depends_on, undo };
+                places.push(self.push(step, chosen, values));
             }
             became.push(places);
         }
@@ -95,18 +114,11 @@ impl Builder {
         waits
     }
 
-    fn push(
-        &mut self,
-        step: &RunbookStep,
-        line: String,
-        condition: Option<usize>,
-        names: Vec<String>,
-        mut depends_on: Vec<u32>,
-        values: &Filled,
-    ) -> usize {
+    fn push(&mut self, step: &RunbookStep, chosen: Chosen<'_>, values: &Filled) -> usize {
+        let Chosen { line, condition, names, mut depends_on, undo } = chosen;
         let command = Command::Shell(line);
         let expect = expect(step, values);
-        if step.effect == Effect::Read && condition.is_none() {
+        if step.effect == Effect::Read && !step.outside && condition.is_none() {
             let last_change = self.steps.iter().rposition(|s| s.effect != Effect::Read);
             let same = self.steps.iter().position(|other| {
                 other.command == command && other.machines == names && other.only_if.is_none()
@@ -137,12 +149,16 @@ impl Builder {
         self.steps.push(Step {
             machines: names,
             command,
-            purpose: text(&step.purpose),
+            purpose: if step.outside {
+                format!("{} {OUTSIDE}", text(&step.purpose))
+            } else {
+                text(&step.purpose)
+            },
             expected: text(&step.expected),
-            effect: step.effect,
+            effect: if step.outside { Effect::Change } else { step.effect },
             network: step.network,
             timeout_ms: Some(step.seconds.map_or(LOOK_MS, |seconds| seconds * 1000)),
-            undo: step.undo.as_ref().and_then(shell),
+            undo: undo.and_then(shell),
             depends_on,
             only_if: condition.zip(step.condition()).and_then(|(n, (_, finding))| {
                 Some(OnlyIf { step: u32::try_from(n + 1).ok()?, finding: finding.to_owned() })
