@@ -59,6 +59,10 @@ const ALSO_NOUNS: &[&str] = &["open", "free", "mount"];
 /// Behind a word for a change these make a noun of it: `update history`.
 const OF_NOUNS: &[&str] = &[
     "history",
+    "required",
+    "needed",
+    "necessary",
+    "pending",
     "status",
     "log",
     "logs",

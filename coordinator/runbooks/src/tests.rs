@@ -1,3 +1,6 @@
 //! Tests over the whole of the crate.
 
 mod examples;
+mod real;
+mod risk;
+mod samples;

@@ -12,7 +12,7 @@ use crate::template;
 const LOOK_MS: u64 = 60_000;
 
 /// Why a look needs a yes.
-const OUTSIDE: &str = "It only looks, but cannot do so in inspect mode, so it asks first.";
+const OUTSIDE: &str = "It only looks, but inspect mode does not allow it, so it asks first.";
 
 /// Steps so far.
 #[derive(Default)]
