@@ -1,5 +1,6 @@
 //! Settings: what was written ([`Args`], the file) and what it comes to ([`Config`]) are two types.
 
+mod assistant;
 mod file;
 mod resolve;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use reeve_sdk::api::{ModelRole, ProviderSettings};
 use url::Url;
 
+pub use assistant::Assistant;
 pub use file::{LogFormat, LogLevel};
 pub use resolve::{ConfigError, load};
 
@@ -75,6 +77,8 @@ pub struct Config {
     pub log: Log,
     /// Bounds.
     pub limits: Limits,
+    /// The assistant.
+    pub assistant: Assistant,
     /// How long output of ended jobs is kept.
     pub output_keep: Duration,
     /// Listener of its own for `/metrics`, open to whoever reaches it.

@@ -1,5 +1,6 @@
 //! Reeve's server as a library: a test starts the whole of it on port 0.
 
+pub mod assistant;
 pub mod audit;
 mod clock;
 pub mod config;
@@ -32,6 +33,7 @@ pub use clock::Clock;
 pub use files::{write_private, write_public};
 pub use start::{Running, StartError, start};
 
+use crate::assistant::Assistant;
 use crate::config::Config;
 use crate::db::Db;
 use crate::events::Hub;
@@ -80,6 +82,8 @@ pub struct AppState {
     pub fleet: Fleet,
     /// The door to machines.
     pub operations: Operations,
+    /// From words to jobs.
+    pub assistant: Assistant,
     /// What changes.
     pub events: Hub,
     /// When we started, microseconds since 1970.

@@ -93,6 +93,15 @@ impl ApiError {
         &self.detail
     }
 
+    /// The text for people with the names that are near, for where there is one line only.
+    #[must_use]
+    pub fn full_detail(&self) -> String {
+        match self.nearest.as_slice() {
+            [] => self.detail.clone(),
+            names => format!("{}; did you mean {}?", self.detail, names.join(" or ")),
+        }
+    }
+
     /// 422: what was asked for makes no sense.
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)

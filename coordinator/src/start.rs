@@ -9,6 +9,7 @@ use reeve_protocol::CoordinatorId;
 use tokio::net::TcpListener;
 use url::Url;
 
+use crate::assistant::{self, Assistant};
 use crate::config::{Config, Tls};
 use crate::db::{Db, DbError, settings};
 use crate::events::Hub;
@@ -137,6 +138,19 @@ pub(crate) async fn start_at(
         keep: config.output_keep,
     })
     .await?;
+    let assistant = Assistant::start(assistant::Parts {
+        db: db.clone(),
+        clock: clock.clone(),
+        hub: events.clone(),
+        machines: machines.clone(),
+        users: users.clone(),
+        operations: operations.clone(),
+        mind: Arc::new(assistant::NoMind),
+        tasks: tasks.clone(),
+        settings: config.assistant.clone(),
+        keep: config.output_keep,
+        idempotency_keep: config.limits.idempotency_keep,
+    });
     let state = AppState {
         url: Arc::new(public_url(&config, address)),
         rates: RateLimits::new(&config.limits),
@@ -155,6 +169,7 @@ pub(crate) async fn start_at(
         machines,
         fleet,
         operations,
+        assistant,
         events,
     };
     write_facts(&state, address)?;

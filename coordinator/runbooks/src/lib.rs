@@ -31,6 +31,7 @@ mod tests;
 pub use catalogue::{Catalogue, CatalogueError, catalogue};
 pub use check::{Checked, Found, Level, Outcome, check};
 pub use expect::{Expect, FineExit, Rule, Stream};
+pub use machines::Named;
 pub use plan::{Closest, Machine, OnlyIf, Plan, Reply, Request, Step};
 pub use runbook::{Runbook, RunbookStep, Variant};
 pub use slots::{Slot, SlotKind};
@@ -41,4 +42,10 @@ pub use slots::{Slot, SlotKind};
 #[must_use]
 pub fn plan(request: &Request<'_>) -> Reply {
     compose::answer(catalogue(), request)
+}
+
+/// The machines that a request in words names, among these.
+#[must_use]
+pub fn machines_in(prompt: &str, machines: &[Machine]) -> Named {
+    machines::named(catalogue(), prompt, machines)
 }

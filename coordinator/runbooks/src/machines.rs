@@ -57,6 +57,39 @@ pub(crate) fn mark(catalogue: &Catalogue, words: Vec<Word>, machines: &[Machine]
     marked
 }
 
+/// Machines that a sentence names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Their places in the list, each once.
+    pub machines: Vec<usize>,
+    /// What stands where a machine's name stands, and is none, as written.
+    pub unknown: Vec<String>,
+    /// Names that could have been meant by those, the nearest first, at most five.
+    pub nearest: Vec<String>,
+}
+
+/// The machines that a request in words names, by name, label or `all machines`. A line that is a
+/// shell command names none.
+pub(crate) fn named(catalogue: &Catalogue, prompt: &str, machines: &[Machine]) -> Named {
+    if crate::shell_line::recognise(prompt, &catalogue.vocabulary).is_some() {
+        return Named::default();
+    }
+    let marked = mark(catalogue, crate::words::split(prompt, &catalogue.vocabulary), machines);
+    let mut found = BTreeSet::new();
+    for word in &marked.words {
+        if let Kind::Machines(these, _) = &word.kind {
+            found.extend(these.iter().copied());
+        }
+    }
+    let mut near: Vec<String> = Vec::new();
+    for name in marked.unknown.iter().flat_map(|name| nearest(name, machines, 3)) {
+        if near.len() < 5 && !near.contains(&name) {
+            near.push(name);
+        }
+    }
+    Named { machines: found.into_iter().collect(), unknown: marked.unknown, nearest: near }
+}
+
 enum Group {
     These(Vec<usize>, usize),
     Unknown(String, usize),

@@ -27,6 +27,8 @@ pub(super) struct File {
     #[serde(default)]
     pub limits: LimitsTable,
     #[serde(default)]
+    pub assistant: super::assistant::AssistantTable,
+    #[serde(default)]
     pub output: OutputTable,
     #[serde(default)]
     pub metrics: MetricsTable,

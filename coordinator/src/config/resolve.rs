@@ -166,6 +166,7 @@ fn resolve(args: &Args, file: File, path: Option<PathBuf>) -> Result<Config, Con
             logins_per_minute: count(file.limits.logins_per_minute, 30),
             enrolments_per_minute: count(file.limits.enrolments_per_minute, 1_200),
         },
+        assistant: file.assistant.resolve(),
         output_keep: Duration::from_secs(u64::from(count(file.output.keep_days, 30)) * 24 * 3600),
         metrics_listen: file.metrics.listen,
         drain: Drain {
@@ -259,6 +260,7 @@ impl Config {
                 logins_per_minute: Some(Count(limits.logins_per_minute)),
                 enrolments_per_minute: Some(Count(limits.enrolments_per_minute)),
             },
+            assistant: super::assistant::AssistantTable::of(&self.assistant),
             output: super::file::OutputTable {
                 keep_days: Some(Count(
                     u32::try_from(self.output_keep.as_secs() / (24 * 3600)).unwrap_or(u32::MAX),
@@ -310,6 +312,7 @@ mod tests {
             ("[tls]\nmode = 'files'\n", vec!["tls.certificate", "tls.key"]),
             ("[database]\nurl = 'mysql://x/y'\n", vec!["database.url", "postgres://"]),
             ("public_url = 'reeve.example'", vec!["coordinator.toml:1", "https://HOST:PORT"]),
+            ("[assistant]\nbudget_hard = -1\n", vec!["coordinator.toml:2", "budget_hard", "0"]),
             ("[limits]\nmax_targets = 0\n", vec!["coordinator.toml:2", "max_targets", "1"]),
             ("listen = [", vec!["coordinator.toml:1"]),
         ] {

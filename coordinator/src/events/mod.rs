@@ -9,8 +9,8 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reeve_protocol::{JobId, OperationId, Totals};
-use reeve_sdk::api::Operation;
+use reeve_protocol::{JobId, MachineId, OperationId, Totals};
+use reeve_sdk::api::{Operation, TaskEvent};
 use tokio::sync::broadcast;
 
 pub use mailbox::Mailbox;
@@ -48,6 +48,17 @@ impl Change {
     }
 }
 
+/// Something happened to a task.
+#[derive(Clone, Debug)]
+pub struct TaskNews {
+    /// What.
+    pub event: Arc<TaskEvent>,
+    /// Who asked for the task, as the audit says it.
+    pub asker: Arc<str>,
+    /// Its machines: it exists for its asker and for those to whom all of them exist.
+    pub machines: Arc<[MachineId]>,
+}
+
 /// Where changes are told and heard. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
@@ -55,12 +66,14 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     all: broadcast::Sender<Change>,
     jobs: Mutex<HashMap<JobId, broadcast::Sender<Change>>>,
+    tasks: broadcast::Sender<TaskNews>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
         let (all, _) = broadcast::channel(BACKLOG);
-        Self(Arc::new(Inner { all, jobs: Mutex::default() }))
+        let (tasks, _) = broadcast::channel(BACKLOG);
+        Self(Arc::new(Inner { all, jobs: Mutex::default(), tasks }))
     }
 }
 
@@ -93,6 +106,17 @@ impl Hub {
             jobs.retain(|_, watchers| watchers.receiver_count() > 0);
         }
         receiver
+    }
+
+    /// Tells everybody who watches tasks. Never waits.
+    pub fn tell_task(&self, news: TaskNews) {
+        let _ = self.0.tasks.send(news);
+    }
+
+    /// What happens to tasks from now on.
+    #[must_use]
+    pub fn watch_tasks(&self) -> broadcast::Receiver<TaskNews> {
+        self.0.tasks.subscribe()
     }
 
     /// Changes of every job from now on.

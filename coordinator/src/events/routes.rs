@@ -1,8 +1,8 @@
 //! `GET /ws/frontend`: everything that happens, for a browser, as JSON text messages.
 //!
 //! `{"event": "operation_update" | "command_result", "operation": …}`, `{"event": "output",
-//! "job_id", "operation_id", "all"}`, `{"event": "job_update", "job_id"}`, `{"event": "heartbeat"}`,
-//! and `{"event": "resync"}` when some were missed: look at REST again.
+//! "job_id", "operation_id", "all"}`, `{"event": "job_update", "job_id"}`, `{"event":
+//! "task_status_update", "task": …}` (an event of a task), `{"event": "heartbeat"}`, and `{"event": "resync"}` when some were missed: look at REST again.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::broadcast;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::Change;
+use super::{Change, TaskNews};
 use crate::AppState;
 use crate::http::{ApiError, Query};
 use crate::users::Principal;
@@ -52,11 +52,19 @@ async fn accept(
 
 async fn serve(state: AppState, principal: Principal, mut socket: WebSocket) {
     let mut changes = state.events.watch_all();
+    let mut tasks = state.events.watch_tasks();
     let draining = state.readiness.draining();
     loop {
         let text = tokio::select! {
             change = changes.recv() => match change {
                 Ok(change) => describe(&state, &principal, &change).await,
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    Some(serde_json::json!({ "event": "resync" }))
+                }
+                Err(broadcast::error::RecvError::Closed) => break,
+            },
+            news = tasks.recv() => match news {
+                Ok(news) => describe_task(&state, &principal, &news),
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     Some(serde_json::json!({ "event": "resync" }))
                 }
@@ -80,16 +88,31 @@ async fn serve(state: AppState, principal: Principal, mut socket: WebSocket) {
     let _ = tokio::time::timeout(Duration::from_secs(1), socket.send(Message::Close(None))).await;
 }
 
+fn is_visible(state: &AppState, principal: &Principal, machine: MachineId) -> bool {
+    match state.machines.registry().find(machine) {
+        Some(known) => principal.scope.matches(known.id, &known.name, &known.labels),
+        None => principal.scope.is_all(),
+    }
+}
+
+/// An event of a task as a message, if the task exists for the viewer.
+fn describe_task(
+    state: &AppState,
+    principal: &Principal,
+    news: &TaskNews,
+) -> Option<serde_json::Value> {
+    let visible = *news.asker == *principal.name
+        || news.machines.iter().all(|machine| is_visible(state, principal, *machine));
+    visible.then(|| serde_json::json!({ "event": "task_status_update", "task": *news.event }))
+}
+
 /// A change as a message, if its machine exists for the viewer.
 async fn describe(
     state: &AppState,
     principal: &Principal,
     change: &Change,
 ) -> Option<serde_json::Value> {
-    let visible = |machine: MachineId| match state.machines.registry().find(machine) {
-        Some(known) => principal.scope.matches(known.id, &known.name, &known.labels),
-        None => principal.scope.is_all(),
-    };
+    let visible = |machine: MachineId| is_visible(state, principal, machine);
     match change {
         Change::Operation(operation) => visible(operation.machine_id).then(|| {
             let event = match operation.state {

@@ -87,6 +87,16 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/models/{name}/test", Needs(Admin)),
     (Method::PUT, "/api/models/roles/{role}", Needs(Admin)),
     (Method::GET, "/api/usage", Needs(Viewer)),
+    // assistant
+    (Method::POST, "/api/tasks", Needs(Operator)),
+    (Method::GET, "/api/tasks", Needs(Viewer)),
+    (Method::GET, "/api/tasks/list", Needs(Viewer)),
+    (Method::GET, "/api/tasks/status/{id}", Needs(Viewer)),
+    (Method::GET, "/api/tasks/{id}", Needs(Viewer)),
+    (Method::GET, "/api/tasks/{id}/events", Needs(Viewer)),
+    (Method::GET, "/api/tasks/{id}/calls", Needs(Viewer)),
+    (Method::POST, "/api/tasks/{id}/cancel", Needs(Operator)),
+    (Method::POST, "/api/tasks/{id}/answer", Needs(Operator)),
     // events
     (Method::GET, "/ws/frontend", Ticket),
 ];

@@ -12,7 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::authenticate::guard;
 use super::{downloads, layers, openapi, peer, request_id, routes};
-use crate::{AppState, audit, events, fleet, machines, models, operations, users, vault};
+use crate::{
+    AppState, assistant, audit, events, fleet, machines, models, operations, users, vault,
+};
 
 /// Routes of every feature.
 pub(super) fn features() -> OpenApiRouter<AppState> {
@@ -24,6 +26,7 @@ pub(super) fn features() -> OpenApiRouter<AppState> {
         .merge(machines::routes())
         .merge(fleet::routes())
         .merge(operations::routes())
+        .merge(assistant::routes())
         .merge(events::routes())
         .merge(vault::routes())
         .merge(models::routes())

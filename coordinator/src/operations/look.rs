@@ -5,7 +5,7 @@ use reeve_protocol::{JobId, MachineId, OperationId, Stream, Totals};
 use reeve_sdk::api::{Job, Operation, OperationState, Page};
 
 use super::Operations;
-use super::output::{self, Reader, StreamChoice};
+use super::output::{self, Part, Reader, StreamChoice};
 use super::row::{JobRow, OperationRow};
 use super::store::{self, JobFilter};
 use crate::problem::ApiError;
@@ -51,13 +51,59 @@ impl Operations {
         })
     }
 
+    /// The job somebody asked for with this `Idempotency-Key`, if they did.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn find_submitted(
+        &self,
+        principal: &str,
+        key: &str,
+    ) -> Result<Option<JobId>, ApiError> {
+        let mut conn = self.0.db.reader().await?;
+        Ok(store::find_by_key(&mut conn, principal, key).await?.map(|(id, _)| id))
+    }
+
+    /// The first bytes of one stream, at most `limit` of them and none behind a gap, so that an
+    /// offset in them is an offset in the stream.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) async fn read_head(
+        &self,
+        row: &OperationRow,
+        stream: Stream,
+        limit: usize,
+    ) -> Result<Vec<u8>, ApiError> {
+        let mut reader = self.reader(row.id, StreamChoice::Only(stream), 0);
+        let mut head = Vec::new();
+        loop {
+            let parts = reader.next(row.durable, limit).await.map_err(ApiError::internal)?;
+            if parts.is_empty() {
+                return Ok(head);
+            }
+            for part in parts {
+                match part {
+                    Part::Bytes { bytes, offset, .. } if offset == head.len() as u64 => {
+                        let room = limit.saturating_sub(head.len()).min(bytes.len());
+                        head.extend_from_slice(bytes.get(..room).unwrap_or_default());
+                    }
+                    Part::Bytes { .. } | Part::Gap(_) => return Ok(head),
+                }
+                if head.len() >= limit {
+                    return Ok(head);
+                }
+            }
+        }
+    }
+
     /// One operation, for whoever has been let in already.
-    pub(super) async fn load(&self, id: OperationId) -> Result<Option<OperationRow>, ApiError> {
+    pub(crate) async fn load(&self, id: OperationId) -> Result<Option<OperationRow>, ApiError> {
         Ok(store::load(&mut *self.0.db.reader().await?, id).await?)
     }
 
     /// Operations of a job behind an ordinal, likewise.
-    pub(super) async fn load_page(
+    pub(crate) async fn load_page(
         &self,
         job: JobId,
         after: i64,
@@ -89,6 +135,12 @@ impl Operations {
             operation.stdin_received = stdin.received;
             operation.stdin_closed = stdin.closed;
         }
+    }
+
+    /// Whether a machine has a session now.
+    #[must_use]
+    pub(crate) fn is_online(&self, machine: MachineId) -> bool {
+        self.0.fleet.is_online(machine)
     }
 
     /// Whether the machine exists for the caller. One that was removed does only for those who may

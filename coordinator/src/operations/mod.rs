@@ -42,9 +42,9 @@ use stdin::Stdins;
 
 pub use output::WriterHealth;
 pub use routes::routes;
-use row::OperationRow;
+pub(crate) use row::OperationRow;
 use store::JobFilter;
-use submit::Submitted;
+pub(crate) use submit::Submitted;
 
 /// What the operations need.
 pub struct Parts {
@@ -166,6 +166,15 @@ impl Operations {
         self.describe_job(id).await
     }
 
+    /// Cancels a job for what it was part of: whoever asked may no longer see its machines. `by` is
+    /// what the audit says.
+    ///
+    /// # Errors
+    /// 409 when it has ended.
+    pub(crate) async fn end_job(&self, id: JobId, by: &str, reason: &str) -> Result<(), ApiError> {
+        self.ask_to_cancel(by, CancelTarget::Job(id), reason).await
+    }
+
     /// Cancels one operation.
     ///
     /// # Errors
@@ -188,9 +197,18 @@ impl Operations {
         target: CancelTarget,
         reason: &str,
     ) -> Result<(), ApiError> {
+        self.ask_to_cancel(&principal.name, target, reason).await
+    }
+
+    async fn ask_to_cancel(
+        &self,
+        by: &str,
+        target: CancelTarget,
+        reason: &str,
+    ) -> Result<(), ApiError> {
         let (done, answer) = oneshot::channel();
         let reason = reason.replace('\0', "").chars().take(512).collect();
-        let request = Request::Cancel { target, principal: principal.name.clone(), reason, done };
+        let request = Request::Cancel { target, principal: by.to_owned(), reason, done };
         self.0.requests.send(request).await.map_err(|_| ApiError::draining())?;
         answer.await.map_err(|_| ApiError::draining())?
     }

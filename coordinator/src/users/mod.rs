@@ -17,8 +17,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reeve_protocol::ApiKeyId;
 use reeve_protocol::token::Token;
+use reeve_protocol::{ApiKeyId, UserId};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, watch};
@@ -165,6 +165,27 @@ impl Users {
             // Expiry, and changes by other coordinators, are seen by looking now and then.
             let _ = tokio::time::timeout(Duration::from_secs(30), changed.changed()).await;
         }
+    }
+
+    /// The principal somebody is now, for work they asked for earlier: with the key they asked with,
+    /// or by themselves when they asked with a login, which may have ended since. `None` when they
+    /// may do nothing any more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn recall(
+        &self,
+        user: UserId,
+        key: Option<ApiKeyId>,
+    ) -> Result<Option<Principal>, DbError> {
+        let mut conn = self.db.reader().await?;
+        let Some(key) = key else {
+            let row = store::find_user(&mut conn, &user.to_string()).await?;
+            return row.filter(|row| row.user.active).map(store::UserRow::principal).transpose();
+        };
+        let Some(row) = store::find_key(&mut conn, key).await? else { return Ok(None) };
+        let expired = row.expires.is_some_and(|expires| expires <= self.clock.micros());
+        if expired || row.user != user { Ok(None) } else { row.principal().map(Some) }
     }
 
     async fn still_good(&self, principal: &Principal) -> Result<bool, DbError> {

@@ -223,6 +223,21 @@ pub(super) struct UserRow {
     pub password: Option<String>,
 }
 
+impl UserRow {
+    /// What they may do by themselves. The key is none: no login is behind it.
+    pub fn principal(self) -> Result<Principal, DbError> {
+        Ok(Principal {
+            name: format!("user:{}", self.user.name),
+            user: self.user.id,
+            role: self.user.role,
+            scope: Scope::new(self.user.scope.parse().map_err(content)?, None),
+            via: Via::Session,
+            key: ApiKeyId(uuid::Uuid::nil()),
+            user_name: self.user.name,
+        })
+    }
+}
+
 fn read_user(row: &AnyRow) -> Result<UserRow, DbError> {
     let password: Option<String> = row.try_get(4)?;
     Ok(UserRow {

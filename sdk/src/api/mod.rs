@@ -31,7 +31,7 @@ pub use models::{
 };
 pub use status::{AuditEntry, AuditVerdict, Info, MachineCounts, Page, Problem, Status};
 pub use tasks::{
-    ApprovalChoice, Attempt, Group, PlannedCommand, Quote, Stall, StallAdvice, Subtask,
+    ApprovalChoice, Attempt, Group, ModelCall, PlannedCommand, Quote, Stall, StallAdvice, Subtask,
     SubtaskState, Summary, Task, TaskAnswer, TaskDecision, TaskEvent, TaskEventKind, TaskRequest,
     TaskState, TaskUsage, Verdict, VerdictOutcome, Yes,
 };

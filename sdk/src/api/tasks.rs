@@ -513,3 +513,38 @@ pub struct TaskAnswer {
     /// In words. Added to the request; a new plan is made.
     pub answer: String,
 }
+
+/// One call of a model for a task, as recorded: with it the stage can be done again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelCall {
+    /// Which call of its task, such as `plan-0-1` or `validate-2-1-0-1`.
+    pub name: String,
+    /// `plan`, `validate`, `alternative`, `stall`, `summary`.
+    pub stage: String,
+    /// Which role was asked: `planner`, `validator`, `analyst`, `summariser`.
+    pub role: String,
+    /// When.
+    pub at: Time,
+    /// `provider/model`.
+    pub model: String,
+    /// SHA-256 of the request, hexadecimal.
+    pub prompt_sha256: String,
+    /// System text, messages and schema. What machines wrote was redacted there.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub request: serde_json::Value,
+    /// What came back.
+    pub response: Option<String>,
+    /// `ok`, or the code of what went wrong.
+    pub outcome: String,
+    /// Tokens read, cached ones included.
+    pub input_tokens: u64,
+    /// Of these, from the provider's cache.
+    pub cached_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// In the currency of the price table.
+    pub cost: f64,
+    /// Milliseconds.
+    pub latency_ms: u64,
+}

@@ -56,7 +56,7 @@ pub async fn insert_job(
 
 /// The job somebody asked for with this key, and the hash of what they asked then.
 pub async fn find_by_key(
-    tx: &mut Tx,
+    conn: &mut AnyConnection,
     principal: &str,
     key: &str,
 ) -> Result<Option<(JobId, Vec<u8>)>, DbError> {
@@ -65,7 +65,7 @@ pub async fn find_by_key(
     )
     .bind(principal)
     .bind(key)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(conn)
     .await?;
     row.map(|row| Ok((parse(&row.try_get::<String, _>(0)?)?, row.try_get(1)?))).transpose()
 }

@@ -1,0 +1,413 @@
+//! Runners: one per live task. A runner reads the record and does what comes next; it can be ended
+//! at any point and taken up again from the record.
+
+mod advice;
+mod approval;
+mod finish;
+mod follow;
+mod gate;
+mod judge;
+mod planning;
+mod shell;
+mod step;
+mod submit;
+mod think;
+mod wind_down;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use reeve_protocol::TaskId;
+use reeve_sdk::api::{Reason, Role, SubtaskState, TaskState};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::{Ledger, Stopping};
+use super::record::{MachineRef, Record, reason};
+use super::{Assistant, Halt, Live, store};
+use crate::problem::ApiError;
+use crate::users::Principal;
+
+pub(super) use wind_down::cancelled_text;
+
+/// How often a task's time and its asker's rights are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks at the asker's rights, in units of the above: what is started looks by itself.
+const RIGHTS_EVERY: u32 = 2;
+
+/// How often ended tasks past their time are deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// Tasks deleted in one commit.
+const SWEPT_AT_ONCE: i64 = 50;
+
+/// Why a part of a runner ends before it is done.
+#[derive(Debug)]
+enum Stop {
+    /// The runner was told to: see `Live::halt`.
+    Halted,
+    /// The task comes to an end, or to a question.
+    End { state: TaskState, reason: Reason, question: Option<String> },
+}
+
+impl From<Stopping> for Stop {
+    fn from(_: Stopping) -> Self {
+        Self::Halted
+    }
+}
+
+impl Stop {
+    fn failed(code: &str, message: impl Into<String>) -> Self {
+        Self::End { state: TaskState::Failed, reason: reason(code, message), question: None }
+    }
+
+    fn needs_answer(code: &str, message: impl Into<String>, question: impl Into<String>) -> Self {
+        Self::End {
+            state: TaskState::NeedsAnswer,
+            reason: reason(code, message),
+            question: Some(question.into()),
+        }
+    }
+}
+
+/// A live task and what works on it.
+struct Runner {
+    assistant: Assistant,
+    id: TaskId,
+    live: Arc<Live>,
+    ledger: Ledger,
+    budget: think::Budget,
+}
+
+impl Assistant {
+    /// Gives tasks a runner, as many at once as may be.
+    pub(super) async fn schedule(&self) {
+        let stop = self.0.tasks.token();
+        loop {
+            if let Err(error) = self.take_up().await {
+                tracing::warn!(%error, "tasks could not be looked up");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.0.wake.notified() => {}
+                // What could not be looked up is tried again.
+                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            }
+        }
+    }
+
+    async fn take_up(&self) -> Result<(), crate::db::DbError> {
+        if !self.has_room() {
+            return Ok(());
+        }
+        let limit = i64::try_from(self.live().len() + self.0.settings.max_tasks as usize + 1)
+            .unwrap_or(i64::MAX);
+        let found = store::list_live(&mut *self.0.db.reader().await?, limit).await?;
+        for id in found {
+            if !self.has_room() {
+                break;
+            }
+            self.run_task(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn run_task(&self, id: TaskId) -> Result<(), crate::db::DbError> {
+        let idle = self.0.idle.lock().await;
+        if self.live().contains_key(&id) {
+            return Ok(());
+        }
+        let record = store::load_record(&mut *self.0.db.reader().await?, id).await?;
+        let Some(record) = record.filter(|record| is_live(record.task.state)) else {
+            return Ok(());
+        };
+        let live = Arc::new(Live {
+            token: self.0.tasks.token().child_token(),
+            halt: std::sync::OnceLock::new(),
+            waiting: AtomicBool::new(false),
+        });
+        self.live().insert(id, Arc::clone(&live));
+        drop(idle);
+        if record.task.cancelled.is_some() {
+            live.halt(Halt::Cancelled);
+        }
+        let budget = self.budget(&record);
+        let ledger = Ledger::new(
+            self.0.db.clone(),
+            self.0.clock.clone(),
+            self.0.hub.clone(),
+            self.0.tasks.token(),
+            record,
+        );
+        let runner = Runner { assistant: self.clone(), id, live, ledger, budget };
+        let assistant = self.clone();
+        self.0.tasks.spawn("task", async move {
+            // Also when it panics, another may take the task up.
+            let _place = Place { assistant, id };
+            runner.run().await;
+        });
+        Ok(())
+    }
+
+    /// What models may cost for a task: as asked for, never over the setting, and as much again for
+    /// each answer of its asker.
+    fn budget(&self, record: &Record) -> think::Budget {
+        let most = self.0.settings.budget_hard;
+        let asked = record.task.request.budget.unwrap_or(most).min(most);
+        let times = f64::from(u32::try_from(record.task.answers.len()).unwrap_or(0) + 1);
+        think::Budget::new(record.usage.cost, asked * times)
+    }
+
+    /// Deletes what is old.
+    pub(super) async fn sweep(&self, keep: Duration) {
+        let stop = self.0.tasks.token();
+        let mut timer = tokio::time::interval(SWEEP_EVERY);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = timer.tick() => {}
+            }
+            if let Err(error) = self.sweep_once(keep).await {
+                tracing::warn!(%error, "old tasks could not be swept");
+            }
+        }
+    }
+
+    pub(super) async fn sweep_once(&self, keep: Duration) -> Result<(), crate::db::DbError> {
+        let before = |keep: Duration| {
+            let keep_us = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+            self.0.clock.micros().saturating_sub(keep_us)
+        };
+        let mut tx = self.0.db.begin().await?;
+        store::forget_keys(&mut tx, before(self.0.idempotency_keep)).await?;
+        tx.commit().await?;
+        loop {
+            let mut tx = self.0.db.begin().await?;
+            let deleted = store::delete_ended(&mut tx, before(keep), SWEPT_AT_ONCE).await?;
+            tx.commit().await?;
+            if deleted < SWEPT_AT_ONCE.unsigned_abs() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A runner's place among the live ones, given up when it is dropped.
+struct Place {
+    assistant: Assistant,
+    id: TaskId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.assistant.live().remove(&self.id);
+        self.assistant.0.wake.notify_one();
+    }
+}
+
+fn is_live(state: TaskState) -> bool {
+    !state.is_terminal() && state != TaskState::NeedsAnswer
+}
+
+impl Runner {
+    async fn run(self) {
+        let work = self.work();
+        let mut work = std::pin::pin!(work);
+        let outcome = tokio::select! {
+            outcome = &mut work => outcome,
+            () = self.watch() => work.await,
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Stop::End { state, reason, question }) => self.end(state, reason, question).await,
+            Err(Stop::Halted) => match self.live.halt.get().cloned() {
+                // The coordinator stops: the next one goes on from the record.
+                None => {}
+                Some(why) => self.wind_down(why).await,
+            },
+        }
+    }
+
+    /// Looks at the time and the asker now and then; comes back when the runner is to stop.
+    async fn watch(&self) {
+        let mut round = 0_u32;
+        loop {
+            tokio::select! {
+                () = self.live.token.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let now_us = self.assistant.0.clock.micros();
+            let limit = self.assistant.0.settings.time_limit;
+            let (used_us, waits) = self.ledger.read(|record| used(record, now_us)).await;
+            self.live.waiting.store(waits, Ordering::Relaxed);
+            if used_us > i64::try_from(limit.as_micros()).unwrap_or(i64::MAX) {
+                self.live.halt(Halt::Time);
+                return;
+            }
+            round = round.wrapping_add(1);
+            let machines = self.ledger.read(|record| record.task.machines.clone()).await;
+            if round.is_multiple_of(RIGHTS_EVERY) && self.principal(&machines).await.is_err() {
+                // Told to stop by that very look, unless the database is away.
+                if self.live.token.is_cancelled() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn work(&self) -> Result<(), Stop> {
+        let state = self.ledger.read(|record| record.task.state).await;
+        if matches!(state, TaskState::Pending | TaskState::Planning) {
+            self.check()?;
+            self.plan().await?;
+        }
+        let state = self.ledger.read(|record| record.task.state).await;
+        if matches!(state, TaskState::AwaitingApproval | TaskState::Running) {
+            self.run_steps().await?;
+            self.finish().await?;
+        }
+        Ok(())
+    }
+
+    /// Runs every step whose turn it is, those that are independent at the same time.
+    async fn run_steps(&self) -> Result<(), Stop> {
+        let mut running = FuturesUnordered::new();
+        let mut begun = Vec::new();
+        let mut stopped = Ok(());
+        loop {
+            if stopped.is_ok() {
+                self.skip_what_cannot_run().await?;
+                let ready = self.ledger.read(|record| ready_steps(record, &begun)).await;
+                for number in ready {
+                    begun.push(number);
+                    running.push(self.run_step(number));
+                }
+            }
+            match running.next().await {
+                None => return stopped,
+                Some(Ok(())) => {}
+                // The others are told to stop as well, and come to a place where nothing they
+                // started is unknown.
+                Some(Err(stop)) => stopped = Err(stop),
+            }
+        }
+    }
+
+    /// A step behind one that was not met is not run.
+    async fn skip_what_cannot_run(&self) -> Result<(), Stop> {
+        loop {
+            let found = self.ledger.read(find_stuck).await;
+            let Some((number, why)) = found else { return Ok(()) };
+            self.ledger
+                .change(|draft| {
+                    if let Some(step) = draft.step(number) {
+                        step.state = SubtaskState::Skipped;
+                        step.reason = Some(why);
+                    }
+                })
+                .await?;
+        }
+    }
+
+    /// Whether the runner may go on.
+    fn check(&self) -> Result<(), Stop> {
+        if self.live.token.is_cancelled() { Err(Stop::Halted) } else { Ok(()) }
+    }
+
+    fn token(&self) -> &CancellationToken {
+        &self.live.token
+    }
+
+    /// Whoever asked, with the rights they have now; told to stop when they are not enough any more
+    /// for these machines.
+    async fn principal(&self, machines: &[MachineRef]) -> Result<Principal, Stop> {
+        let asker = self.ledger.read(|record| record.task.asker.clone()).await;
+        let principal = loop {
+            match self.assistant.0.users.recall(asker.user, asker.key).await {
+                Ok(found) => break found,
+                Err(error) => self.wait_out(&ApiError::from(error)).await?,
+            }
+        };
+        let why = match principal {
+            None => {
+                format!("{} may no longer do anything: the key or the person is gone", asker.name)
+            }
+            Some(found) if found.role < Role::Operator => {
+                format!("{} has the role {} by now", asker.name, found.role.as_str())
+            }
+            Some(found) => {
+                let lost = machines.iter().find(|each| !self.assistant.sees(&found, each.id));
+                match lost {
+                    None => return Ok(found),
+                    Some(lost) => {
+                        format!("'{}' is outside of the scope of {} by now", lost.name, asker.name)
+                    }
+                }
+            }
+        };
+        self.live.halt(Halt::Asker(why));
+        Err(Stop::Halted)
+    }
+
+    /// Something the runner needs is away: waits a little.
+    async fn wait_out(&self, error: &ApiError) -> Result<(), Stop> {
+        tracing::debug!(task = %self.id, ?error, "waits for what is away");
+        let wait = error.wait().unwrap_or(LOOK_EVERY).min(Duration::from_secs(5));
+        tokio::select! {
+            () = self.token().cancelled() => Err(Stop::Halted),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}
+
+/// The time a task has used, µs, and whether it waits for a yes now.
+fn used(record: &Record, now_us: i64) -> (i64, bool) {
+    let task = &record.task;
+    let Some(started) = task.started_us else { return (0, false) };
+    let waiting = task.waiting_us.map_or(0, |since| now_us.saturating_sub(since).max(0));
+    let used = now_us.saturating_sub(started) - task.waited_us - waiting;
+    (used, task.state == TaskState::AwaitingApproval)
+}
+
+/// Steps to run now: not ended, not begun by this runner, and everything before them met.
+fn ready_steps(record: &Record, begun: &[u32]) -> Vec<u32> {
+    let met =
+        |number: &u32| record.step(*number).is_none_or(|step| step.state == SubtaskState::Met);
+    record
+        .steps
+        .iter()
+        .filter(|step| !step.state.is_terminal() && !begun.contains(&step.number))
+        .filter(|step| step.planned.depends_on.iter().all(met))
+        // Whether it is needed at all is known when the step it looks at has ended.
+        .filter(|step| {
+            let condition = step.planned.only_if.as_ref();
+            let before = condition.and_then(|condition| record.step(condition.step));
+            before.is_none_or(|before| before.state.is_terminal())
+        })
+        .map(|step| step.number)
+        .collect()
+}
+
+/// A waiting step that will never be ready, and why.
+fn find_stuck(record: &Record) -> Option<(u32, Reason)> {
+    record.steps.iter().filter(|step| step.state == SubtaskState::Waiting).find_map(|step| {
+        let stuck = step.planned.depends_on.iter().find_map(|number| {
+            let before = record.step(*number)?;
+            let ended_badly = before.state.is_terminal() && before.state != SubtaskState::Met;
+            ended_badly.then_some(before)
+        })?;
+        let why = match (&stuck.state, &stuck.reason) {
+            (SubtaskState::Skipped, Some(why)) if why.code == "not_needed" => {
+                reason("not_needed", format!("step {} was not needed", stuck.number))
+            }
+            _ => {
+                reason("dependency", format!("step {} did not do what was expected", stuck.number))
+            }
+        };
+        Some((step.number, why))
+    })
+}

@@ -1,0 +1,5 @@
+mod bad_input;
+mod cancelling;
+mod reading;
+mod restarts;
+mod scopes;
