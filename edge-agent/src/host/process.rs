@@ -75,13 +75,18 @@ pub fn list_with_environment(entry: &str) -> Vec<u32> {
 
 /// Kills one process. Whether it was there.
 pub fn kill(pid: u32) -> bool {
-    to_pid(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+    signal(pid, Signal::KILL)
 }
 
 /// Whether this process may send signals to another (kill(2) with signal 0).
 #[must_use]
 pub fn may_signal(pid: u32) -> bool {
     to_pid(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// Sends a signal to one process. Whether it was there.
+pub fn signal(pid: u32, signal: Signal) -> bool {
+    to_pid(pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
 }
 
 /// Sends a signal to a process group. Whether it was there.

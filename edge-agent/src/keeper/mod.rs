@@ -19,6 +19,7 @@ use reeve_protocol::{Accepted, OperationResult, Outcome, SignalName, Stream, Tot
 
 use crate::host::pipe::{self, Interest, Readiness};
 use crate::host::process::Signal;
+use crate::host::sandbox::Bus;
 use crate::host::{self, setup};
 use door::Door;
 use ending::{Ending, Phase, Why};
@@ -95,6 +96,7 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
         accepted: Accepted { started_us, pid: Some(started.pid), containment },
         began,
         stdin: Stdin::new(started.stdin),
+        bus: started.bus,
         outputs: [
             OutputPipe { stream: Stream::Stdout, pipe: Some(started.stdout) },
             OutputPipe { stream: Stream::Stderr, pipe: Some(started.stderr) },
@@ -121,6 +123,8 @@ struct Keeper {
     accepted: Accepted,
     began: Instant,
     stdin: Stdin,
+    /// In inspect mode: the command's way to the system bus.
+    bus: Option<Bus>,
     outputs: [OutputPipe; 2],
     ending: Ending,
     spool: SpoolWriter,
@@ -139,6 +143,7 @@ struct Ready {
     knock: bool,
     agent: bool,
     stdin: bool,
+    bus: bool,
 }
 
 impl Keeper {
@@ -161,6 +166,11 @@ impl Keeper {
             }
             if ready.stdin {
                 self.stdin.push();
+            }
+            if ready.bus
+                && let Some(bus) = &self.bus
+            {
+                bus.answer();
             }
             self.read_outputs()?;
             let drained = self.is_drained();
@@ -223,6 +233,11 @@ impl Keeper {
             stdin = Some(watched.len());
             watched.push((pipe.as_fd(), if has_waiting { Interest::Write } else { Interest::End }));
         }
+        let mut bus = None;
+        if let Some(open) = &self.bus {
+            bus = Some(watched.len());
+            watched.push((open.as_fd(), Interest::Read));
+        }
         if can_read {
             for pipe in self.outputs.iter().filter_map(|output| output.pipe.as_ref()) {
                 watched.push((pipe.as_fd(), Interest::Read));
@@ -238,12 +253,18 @@ impl Keeper {
             at.and_then(|at| found.get(at)).copied().unwrap_or(Readiness::default())
         };
         let reader_gone = find(stdin).gone;
+        let bus_gone = find(bus).gone;
         let ready = Ready {
             children: find(Some(0)).ready,
             knock: find(knock).ready,
             agent: find(agent).ready,
             stdin: find(stdin).ready,
+            bus: find(bus).ready && !bus_gone,
         };
+        if bus_gone {
+            // Nobody is left who could ask.
+            self.bus = None;
+        }
         if reader_gone {
             self.stdin.close();
         }

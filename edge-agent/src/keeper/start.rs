@@ -10,7 +10,7 @@ use reeve_protocol::{Containment, Outcome, Refusal};
 use super::files::Spec;
 use crate::host::cgroup::Group;
 use crate::host::child::{self, Launch, LaunchError, Reason, Stage};
-use crate::host::sandbox;
+use crate::host::sandbox::{self, Bus};
 use crate::host::{self, pipe};
 
 /// Where programs are looked for, unless the request sets another `PATH`.
@@ -27,6 +27,8 @@ pub struct Started {
     pub stdout: OwnedFd,
     /// Our end of its stderr.
     pub stderr: OwnedFd,
+    /// In inspect mode: its way to the system bus, when there is one.
+    pub bus: Option<Bus>,
 }
 
 /// The group of an operation, if it gets one. Falls back to process groups where making one fails.
@@ -154,6 +156,10 @@ fn try_start(
         oom_score,
     };
     let launched = child::launch(&launch);
+    let bus = match (&prepared, &spec.walls) {
+        (Some(prepared), Some(walls)) => prepared.find_bus(walls),
+        _ => None,
+    };
     if let Some(prepared) = prepared
         && let Err(error) = prepared.leave()
     {
@@ -164,7 +170,7 @@ fn try_start(
         return Err(StartError::Walls(error.to_string()));
     }
     let pid = launched?;
-    Ok(Started { pid, stdin, stdout, stderr })
+    Ok(Started { pid, stdin, stdout, stderr, bus })
 }
 
 fn to_c<T: Into<Vec<u8>>>(texts: impl IntoIterator<Item = T>) -> io::Result<Vec<CString>> {

@@ -7,7 +7,7 @@ use reeve_protocol::ops::{ExecuteCommand, Mode};
 use reeve_protocol::{OperationId, Refusal, Request};
 
 use super::{Operation, Operations, attend, describe_state, lock, refusal};
-use crate::host::sandbox::Walls;
+use crate::host::sandbox::{SYSTEM_BUS, Walls};
 use crate::host::{
     self,
     users::{Account, UserError},
@@ -87,6 +87,11 @@ fn build_walls(operations: &Operations, id: OperationId) -> Result<Walls, Refusa
         uid: inspection.uids.pick(id.0.as_u128()),
         blocked: paths.blocked.iter().cloned().chain([own]).collect(),
         allowed: paths.allowed.clone(),
+        bus: if settings.policy.inspect_bus {
+            SYSTEM_BUS.map(str::to_owned).to_vec()
+        } else {
+            Vec::new()
+        },
     })
 }
 

@@ -61,6 +61,7 @@ struct Written {
 struct Inspect {
     uid: Option<u32>,
     uids: Option<u32>,
+    bus: Option<bool>,
 }
 
 impl Inspect {
@@ -108,6 +109,8 @@ pub struct Policy {
     pub deny: Vec<String>,
     /// Whose commands in inspect mode are; `None` chooses.
     pub inspect_uids: Option<UidRange>,
+    /// Whether they may ask the D-Bus system bus.
+    pub inspect_bus: bool,
 }
 
 impl Default for Policy {
@@ -119,6 +122,7 @@ impl Default for Policy {
             max_concurrent: limits::DEFAULT_MAX_CONCURRENT,
             deny: Vec::new(),
             inspect_uids: None,
+            inspect_bus: true,
         }
     }
 }
@@ -169,6 +173,7 @@ impl Policy {
             .map_err(|reason| PolicyError::Value { path: path.to_owned(), reason })?;
         Ok(Self {
             inspect_uids,
+            inspect_bus: written.inspect.bus.unwrap_or(true),
             allow: written.allow,
             paths: written.paths,
             users: written.exec.users,

@@ -139,6 +139,8 @@ fn owner_chooses_whose_inspections_are() {
     assert_eq!(range("[inspect]\nuid = 60000"), Some(UidRange { first: 60_000, count: 1 }));
     let both = range("[inspect]\nuid = 60000\nuids = 16");
     assert_eq!(both, Some(UidRange { first: 60_000, count: 16 }));
+    assert!(policy("").expect("valid").inspect_bus);
+    assert!(!policy("[inspect]\nbus = false").expect("valid").inspect_bus);
 }
 
 #[test]

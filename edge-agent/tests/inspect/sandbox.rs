@@ -37,6 +37,7 @@ pub fn walls() -> Walls {
         uid: choose_uids(None).pick(number),
         blocked: Vec::new(),
         allowed: vec!["/".to_owned()],
+        bus: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod full_disk;
+mod inspections;
 mod promises;
 mod refusals;
 mod restarts;

@@ -107,7 +107,11 @@ pub unsafe fn enter(sandbox: &Sandbox) -> Result<(), (i32, i32)> {
             filter: sandbox.filter.as_ptr().cast::<libc::sock_filter>().cast_mut(),
         };
         let mode = libc::SECCOMP_SET_MODE_FILTER;
-        if libc::syscall(libc::SYS_seccomp, mode, 0_u32, &raw const program) != 0 {
+        let loaded = match &sandbox.bus {
+            Some(keeper) => super::bus::load_and_send(&program, keeper),
+            None => libc::syscall(libc::SYS_seccomp, mode, 0_u32, &raw const program) == 0,
+        };
+        if !loaded {
             return Err((9, nix::errno::Errno::last_raw()));
         }
     }

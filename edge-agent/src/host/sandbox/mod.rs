@@ -6,6 +6,7 @@
 //! says what each wall is for.
 
 mod blocked;
+mod bus;
 mod enter;
 mod landlock;
 mod mounts;
@@ -19,6 +20,7 @@ use reeve_protocol::ops::Network;
 use serde::{Deserialize, Serialize};
 
 pub use blocked::{ALWAYS_BLOCKED, expand};
+pub use bus::{Bus, SYSTEM_BUS};
 pub use enter::STEPS;
 pub(super) use enter::enter;
 pub use mounts::{NOTICE, SCRATCH, SCRATCH_BYTES};
@@ -37,6 +39,8 @@ pub struct Walls {
     pub blocked: Vec<String>,
     /// Only beneath these may it read; `["/"]` is everywhere.
     pub allowed: Vec<String>,
+    /// Names of the D-Bus socket it may connect to; empty for none.
+    pub bus: Vec<String>,
 }
 
 /// Why inspect mode cannot be enforced.
@@ -79,6 +83,8 @@ pub struct Sandbox {
     pub(super) landlock: Option<OwnedFd>,
     /// The system call filter.
     pub(super) filter: Vec<seccompiler::sock_filter>,
+    /// Where the child sends what the keeper answers its connects on; `None` without a bus.
+    pub(super) bus: Option<OwnedFd>,
     /// `/proc` as it is outside, writable: for `oom_score_adj`.
     pub(super) proc: OwnedFd,
 }
@@ -89,6 +95,7 @@ pub struct Prepared {
     /// For the child.
     pub sandbox: Sandbox,
     outside: mounts::Outside,
+    bus: Option<OwnedFd>,
 }
 
 /// Makes a view of the files in which nothing can be written, moves this process into it so that a
@@ -97,7 +104,13 @@ pub struct Prepared {
 /// # Errors
 /// Which wall cannot be made; this process is outside again then.
 pub fn prepare(walls: &Walls, network: Network) -> Result<Prepared, SandboxError> {
-    let filter = seccomp::build(network)?;
+    // With internet sockets around, one could be put in the place of a unix one while it is asked.
+    let has_bus = network != Network::Use && bus::is_there(&walls.bus);
+    let filter = seccomp::build(network, has_bus)?;
+    let (ours, theirs) = match has_bus.then(bus::pair).transpose() {
+        Ok(pair) => pair.unzip(),
+        Err(error) => return Err(SandboxError::step("making a pair of sockets")(error)),
+    };
     let proc = super::unix::open_folder(std::path::Path::new("/proc"))
         .map_err(SandboxError::step("opening /proc"))?;
     let outside = mounts::Outside::remember()?;
@@ -105,8 +118,9 @@ pub fn prepare(walls: &Walls, network: Network) -> Result<Prepared, SandboxError
     match made {
         Ok(landlock) => {
             let own_network = network == Network::None;
-            let sandbox = Sandbox { uid: walls.uid, own_network, landlock, filter, proc };
-            Ok(Prepared { sandbox, outside })
+            let uid = walls.uid;
+            let sandbox = Sandbox { uid, own_network, landlock, filter, bus: theirs, proc };
+            Ok(Prepared { sandbox, outside, bus: ours })
         }
         Err(error) => {
             outside.go_back()?;
@@ -116,6 +130,12 @@ pub fn prepare(walls: &Walls, network: Network) -> Result<Prepared, SandboxError
 }
 
 impl Prepared {
+    /// The way to the bus, once the child has been started.
+    #[must_use]
+    pub fn find_bus(&self, walls: &Walls) -> Option<Bus> {
+        Bus::receive(self.bus.as_ref()?, &walls.bus)
+    }
+
     /// Moves this process out again; the child stays.
     ///
     /// # Errors

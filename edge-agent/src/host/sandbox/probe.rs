@@ -81,7 +81,12 @@ fn try_probe(uid: u32, hidden: String) -> Result<ExitCode, String> {
         return Err("the user id for inspections is 0 ([inspect] uid)".to_owned());
     }
     let program = fs::read_link("/proc/self/exe").map_err(|error| error.to_string())?;
-    let walls = Walls { uid, blocked: vec![hidden.clone()], allowed: vec!["/".to_owned()] };
+    let walls = Walls {
+        uid,
+        blocked: vec![hidden.clone()],
+        allowed: vec!["/".to_owned()],
+        bus: Vec::new(),
+    };
     let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
     let path = text(&program.to_string_lossy())?;
     let arguments =

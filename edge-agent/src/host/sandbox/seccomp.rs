@@ -128,19 +128,19 @@ const INTERNET_PROTOCOLS: [u64; 5] = [0, 1, 6, 17, 58];
 /// syslog(2): read everything without taking it away, and ask for the size.
 const LOG_ACTIONS: [u64; 2] = [3, 10];
 
-/// The program to be loaded by the child.
+/// The program to be loaded by the child. With a bus, connect(2) asks the keeper.
 ///
 /// # Errors
 /// When there is none for this processor.
-pub fn build(network: Network) -> Result<Vec<sock_filter>, SandboxError> {
+pub fn build(network: Network, has_bus: bool) -> Result<Vec<sock_filter>, SandboxError> {
     let processor = std::env::consts::ARCH;
     let target = TargetArch::try_from(processor).map_err(|_| SandboxError::Processor(processor))?;
     let refusal = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let rules = list_rules(network).map_err(describe)?;
+    let rules = list_rules(network, has_bus).map_err(describe)?;
     let filter =
         SeccompFilter::new(rules, SeccompAction::Allow, refusal, target).map_err(describe)?;
     let program: Vec<sock_filter> = Vec::try_from(filter).map_err(describe)?;
-    Ok(head().into_iter().chain(program).collect())
+    Ok(head(has_bus).into_iter().chain(program).collect())
 }
 
 fn describe(error: seccompiler::BackendError) -> SandboxError {
@@ -152,24 +152,31 @@ fn describe(error: seccompiler::BackendError) -> SandboxError {
 
 /// `ENOSYS` for what is newer than the list, and for clone3(2), whose flags are behind a pointer
 /// that no filter can follow: libraries then use clone(2). The check of the processor follows.
-fn head() -> [sock_filter; 4] {
+fn head(has_bus: bool) -> Vec<sock_filter> {
     let instruction =
         |code: u32, jt, jf, k| sock_filter { code: u16::try_from(code).unwrap_or(0), jt, jf, k };
+    let number = |call| u32::try_from(call).unwrap_or(0);
     let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
-    let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(0);
-    [
+    let is = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let mut head = vec![
         // The number is the first word of struct seccomp_data.
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, 0, NEWEST_KNOWN),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, clone3),
+        instruction(is, 0, 1, number(libc::SYS_clone3)),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, absent),
-    ]
+    ];
+    if has_bus {
+        // The keeper looks at the processor itself.
+        head.push(instruction(is, 0, 1, number(libc::SYS_connect)));
+        head.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_USER_NOTIF));
+    }
+    head
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Built<T> = Result<T, seccompiler::BackendError>;
 
-fn list_rules(network: Network) -> Built<Rules> {
+fn list_rules(network: Network, has_bus: bool) -> Built<Rules> {
     let mut rules: Rules = BTreeMap::new();
     for number in REFUSED.iter().chain(REFUSED_HERE) {
         rules.insert(*number, Vec::new());
@@ -182,20 +189,36 @@ fn list_rules(network: Network) -> Built<Rules> {
     let ioctl = TERMINAL_REQUESTS.iter().map(|request| when(&[is(1, *request)]));
     rules.insert(libc::SYS_ioctl, ioctl.collect::<Built<Vec<_>>>()?);
     rules.insert(libc::SYS_syslog, vec![when(&none_of(0, &LOG_ACTIONS))?]);
+    // Whoever is asked first could let a call through: nobody but the keeper is ever asked.
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    rules.insert(libc::SYS_seccomp, vec![when(&[bits(1, listener)])?]);
     // Exclusive locks on what others use would make them wait.
     let exclusive = u64::from(libc::LOCK_EX.unsigned_abs());
     rules.insert(libc::SYS_flock, vec![when(&[bits(1, exclusive)])?]);
-    rules.insert(libc::SYS_socket, list_sockets(network)?);
+    rules.insert(libc::SYS_socket, list_sockets(network, has_bus)?);
+    if has_bus {
+        // Only as netlink(7) binds: a unix socket would take an abstract name that others share.
+        let length = size_of::<libc::sockaddr_nl>() as u64;
+        rules.insert(libc::SYS_bind, vec![when(&none_of(2, &[length]))?]);
+    }
     rules.insert(libc::SYS_socketpair, list_pairs()?);
     Ok(rules)
 }
 
-/// Which sockets are refused. AF_UNIX always: no filter sees whom a socket is connected to, and
-/// whoever may pass every folder reaches sockets that rely on their folder's mode.
-fn list_sockets(network: Network) -> Built<Vec<SeccompRule>> {
+/// Which sockets are refused. AF_UNIX, unless connects ask the keeper: no filter sees whom a socket
+/// is connected to, and whoever may pass every folder reaches sockets that rely on their folder's
+/// mode. Even then streams only, since a datagram needs no connect.
+fn list_sockets(network: Network, has_bus: bool) -> Built<Vec<SeccompRule>> {
     let netlink = u64::from(libc::AF_NETLINK.unsigned_abs());
     let mut families = vec![netlink];
     let mut rules = Vec::new();
+    if has_bus {
+        let family = u64::from(libc::AF_UNIX.unsigned_abs());
+        families.push(family);
+        for kind in (0..16).filter(|kind| *kind != 1) {
+            rules.push(when(&[is(0, family), masked(1, 0xF, kind)])?);
+        }
+    }
     if network == Network::Use {
         for family in [libc::AF_INET, libc::AF_INET6] {
             let family = u64::from(family.unsigned_abs());
@@ -262,8 +285,13 @@ mod tests {
 
     #[test]
     fn filter_fits_the_kernel_whatever_the_network() {
-        for network in [Network::None, Network::View, Network::Use] {
-            let program = build(network).expect("this processor has one");
+        for (network, bus) in [
+            (Network::None, true),
+            (Network::None, false),
+            (Network::View, true),
+            (Network::Use, false),
+        ] {
+            let program = build(network, bus).expect("this processor has one");
             // BPF_MAXINSNS of bpf_common.h.
             assert!(program.len() > 100 && program.len() < 4096, "{}", program.len());
         }
