@@ -180,12 +180,25 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The JSON object in an answer: bare, or in a code fence as some models cannot help.
+/// The JSON object in an answer: bare, behind its thoughts, or in a code fence, as some models
+/// cannot help.
 pub(crate) fn object_in(answer: &str) -> &str {
     let text = answer.trim();
-    let Some(fenced) = text.strip_prefix("```") else { return text };
-    let inside = fenced.split_once('\n').map_or("", |(_, rest)| rest);
-    inside.trim_end().strip_suffix("```").unwrap_or(inside).trim()
+    let text = match text.strip_prefix("<think>") {
+        Some(thought) => thought.split_once("</think>").map_or("", |(_, rest)| rest).trim(),
+        None => text,
+    };
+    if text.starts_with('{') {
+        return text;
+    }
+    // One fence, whatever is said around it; with several it is not clear which is meant.
+    let mut parts = text.split("```");
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(fenced), Some(_), None) => {
+            fenced.split_once('\n').map_or("", |(_, rest)| rest).trim()
+        }
+        _ => text,
+    }
 }
 
 /// Reads an answer strictly: unknown fields are an error.

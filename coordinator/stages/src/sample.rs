@@ -152,15 +152,14 @@ fn render_stream(name: &str, excerpt: &Excerpt, text: &mut String) {
     }
     let _ = writeln!(text, "-- {name}: {} bytes, {} lines", excerpt.total, excerpt.lines);
     let mut behind = 0;
-    let mut gap_told = false;
     for part in &excerpt.parts {
-        if part.from > behind && !gap_told {
-            gap_told = true;
+        if part.from > behind {
             let next = excerpt.parts.iter().find(|part| part.kind == Kind::Tail);
             let to = next.map_or(excerpt.total, |tail| tail.from);
             let notable = excerpt.parts.iter().any(|part| part.kind == Kind::Line);
             let but = if notable { " but for lines that look like trouble" } else { "" };
             let _ = writeln!(text, "-- {name}: {} bytes left out here{but}", to - behind);
+            behind = to;
         }
         let clean = Clean::of(&part.bytes);
         let clean = without_headings(clean.text().trim_end_matches('\n'));
@@ -172,7 +171,7 @@ fn render_stream(name: &str, excerpt: &Excerpt, text: &mut String) {
         let (from, line) = (part.from, part.line);
         let _ = writeln!(text, "-- {name} bytes {from} to {behind}, from line {line}:\n{clean}");
     }
-    if behind < excerpt.total && !gap_told {
+    if behind < excerpt.total {
         let _ = writeln!(text, "-- {name}: {} bytes left out here", excerpt.total - behind);
     }
 }

@@ -104,9 +104,7 @@ impl Excerpt {
         let parts = std::mem::take(&mut self.parts);
         let mut head = parts.iter().find(|part| part.kind == Kind::Head).cloned();
         let mut tail = parts.into_iter().find(|part| part.kind == Kind::Tail);
-        if let (Some(whole), None) = (&head, &tail)
-            && whole.to() == self.total
-        {
+        if let (Some(whole), None) = (&head, &tail) {
             // It was whole until now: its end is as good as its beginning.
             let middle = floor_boundary(&whole.bytes, whole.bytes.len() * 2 / 5);
             let mut rest = whole.clone();

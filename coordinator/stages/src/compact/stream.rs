@@ -30,8 +30,10 @@ pub struct Compactor {
     /// kept as the tail can hold, and some.
     newest: VecDeque<Part>,
     seen: BTreeSet<Vec<u8>>,
-    /// Bytes are missing: what is kept cannot be whole.
+    /// Bytes are missing somewhere.
     skipped: bool,
+    /// Bytes that were skipped and that nothing came behind yet.
+    pending: u64,
 }
 
 impl Compactor {
@@ -53,11 +55,16 @@ impl Compactor {
             newest: VecDeque::new(),
             seen: BTreeSet::new(),
             skipped: false,
+            pending: 0,
         }
     }
 
     /// The next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.pass_gap();
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
             let room = MAX_LOOK.saturating_sub(self.line.len());
             self.line.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -80,19 +87,28 @@ impl Compactor {
     }
 
     /// Bytes that nobody has, or nobody reads: a gap in the record, the middle of gigabytes. What
-    /// comes next stands behind them. Lines are not counted in them.
+    /// comes next stands behind them; when nothing comes, the end is that of what was given. Lines
+    /// are not counted in them.
     pub fn skip(&mut self, bytes: u64) {
         if bytes == 0 {
             return;
         }
         self.end_line();
-        self.total += bytes;
+        self.skipped = true;
+        self.pending += bytes;
+    }
+
+    /// Neither beginning nor end may have a hole.
+    fn pass_gap(&mut self) {
+        let gap = std::mem::take(&mut self.pending);
+        if gap == 0 {
+            return;
+        }
+        self.total += gap;
         self.line_from = self.total;
-        // Neither beginning nor end may have a hole.
         self.head_room = self.head.len();
         self.lines_before_tail += self.tail.iter().filter(|b| **b == b'\n').count() as u64;
         self.tail.clear();
-        self.skipped = true;
     }
 
     /// The line is over, or no more of it is known.
@@ -128,11 +144,11 @@ impl Compactor {
     #[must_use]
     pub fn finish(mut self) -> Excerpt {
         self.end_line();
-        let (total, lines) = (self.total, self.lines);
+        let (total, lines) = (self.total + self.pending, self.lines);
         let mut head = Part { kind: Kind::Head, from: 0, line: 1, bytes: self.head };
         let bytes: Vec<u8> = self.tail.into();
-        let from = total - bytes.len() as u64;
-        if from == head.to() && !self.skipped {
+        let from = self.total - bytes.len() as u64;
+        if from == head.to() {
             head.bytes.extend(bytes);
             let parts = if head.bytes.is_empty() { Vec::new() } else { vec![head] };
             return Excerpt { total, lines, parts };

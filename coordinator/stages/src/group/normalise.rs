@@ -27,12 +27,22 @@ pub enum Volatile {
     Hex,
     /// `/tmp/tmp.Xa83k`, `/var/tmp/…`, `/run/user/1000`.
     Temporary,
+    /// What stands for a secret that was taken out on the machine: `[redacted:bearer:3f9a]`.
+    Secret,
 }
 
 impl Volatile {
     /// Everything.
-    pub const ALL: [Self; 7] =
-        [Self::Time, Self::Duration, Self::Pid, Self::Host, Self::Uuid, Self::Hex, Self::Temporary];
+    pub const ALL: [Self; 8] = [
+        Self::Time,
+        Self::Duration,
+        Self::Pid,
+        Self::Host,
+        Self::Uuid,
+        Self::Hex,
+        Self::Temporary,
+        Self::Secret,
+    ];
 
     fn patterns(self) -> &'static [&'static str] {
         match self {
@@ -61,6 +71,7 @@ impl Volatile {
                 r"\b[0-9a-f]{32}\b",
             ],
             Self::Hex => &[r"\b0x[0-9a-fA-F]+\b"],
+            Self::Secret => &[r"\[redacted:[a-z0-9_-]{1,40}:[0-9a-f]{1,16}\]"],
             Self::Temporary => &[
                 r"/(?:var/)?tmp/[^\s:;,'\x22/)]*[.\-_][A-Za-z0-9]{6,}",
                 r"\btmp\.?[A-Za-z0-9_]{6,12}\b",

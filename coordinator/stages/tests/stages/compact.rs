@@ -88,6 +88,27 @@ fn what_came_before_a_gap_is_no_end() {
 }
 
 #[test]
+fn when_nothing_comes_behind_a_gap_the_end_of_what_is_known_is_kept() {
+    let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
+    let mut compactor = Compactor::new(100);
+    compactor.push(text.as_bytes());
+    compactor.skip(1_000_000);
+    compactor.push(b"");
+    let mut excerpt = compactor.finish();
+    assert_eq!(excerpt.total, text.len() as u64 + 1_000_000);
+    let [head, tail] = excerpt.parts.as_slice() else { panic!("{excerpt:?}") };
+    assert!(head.bytes.starts_with(b"line 0\n") && tail.bytes.ends_with(b"line 99\n"));
+    assert_eq!(tail.to(), text.len() as u64);
+    excerpt.shrink(20);
+    assert!(excerpt.kept() <= 20 && excerpt.parts.len() == 2);
+    let mut short = Compactor::new(100);
+    short.push(b"all that is known\n");
+    short.skip(5);
+    let short = short.finish();
+    assert_eq!((short.total, short.parts.len()), (23, 1));
+}
+
+#[test]
 fn records_stay_readable_and_lose_no_byte() {
     for bytes in [&b"text\n"[..], b"\xff\x00binary\xc3"] {
         let excerpt = Excerpt::of(bytes);

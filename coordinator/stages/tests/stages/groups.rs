@@ -39,6 +39,7 @@ fn times_pids_names_and_the_like_make_no_difference() {
         ("done in 0.31s", "done in 12ms"),
         ("[   12.345678] usb 1-1", "[99999.000001] usb 1-1"),
         ("epoch 1763703257", "epoch 1763700000"),
+        ("token=[redacted:bearer:3f9a]", "token=[redacted:bearer:0c11]"),
     ] {
         assert!(are_alike(left, right), "{left:?} and {right:?}");
     }
@@ -53,6 +54,7 @@ fn what_matters_makes_a_difference() {
         ("nginx 1.24.0", "nginx 1.26.1"),
         ("load 0.50", "load 9.50"),
         ("active", "inactive"),
+        ("token=[redacted:bearer:3f9a]", "token=[redacted:password:3f9a] x"),
         ("port 4711", "port 4712"),
         ("web-10 is up", "web-11 is up"),
         ("web-10 is up", "db-20 is up"),

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use reeve_protocol::ops::Effect;
 use reeve_stages::plan::{Caps, Deltas, Explored, Input, PlanError, Reply, Step, ask, read};
 use reeve_stages::{Machine, Window};
@@ -96,6 +97,20 @@ fn the_other_answers_are_read() {
     );
     assert!(read(&input, &answer("question", Value::Null, Value::Null)).is_err());
     assert!(read(&input, &answer("give_up", Value::Null, json!("  "))).is_err());
+    let plan = reply("plan", &[step(1, &["web-1"], "df -h")]);
+    for around in [
+        format!("<think>It {{may}} be ```that```.</think>\n{plan}"),
+        format!("Here is the plan:\n\n```json\n{plan}\n```\nGood luck!"),
+    ] {
+        assert!(matches!(read(&input, &around), Ok(Reply::Plan { .. })), "{around}");
+    }
+    for unclear in [
+        format!("```\n{plan}\n```\n```\n{plan}\n```"),
+        format!("Sure! {plan}"),
+        format!("<think>{plan}"),
+    ] {
+        assert!(read(&input, &unclear).is_err(), "{unclear}");
+    }
     let fenced = format!("```json\n{}\n```", reply("explore", &[step(1, &["web-1"], "df -h")]));
     assert!(matches!(read(&input, &fenced), Ok(Reply::Explore { steps, .. }) if steps.len() == 1));
 }
@@ -323,6 +338,43 @@ fn one_question_more_after_a_wrong_answer() {
     assert!(again.messages[2].1.contains("does not obey the schema"));
     assert_ne!(asked.sha256(), again.sha256());
     assert_eq!(again.system, asked.system);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_answered_only_given_machines_get_commands(
+        entries in proptest::collection::vec("(web-[0-9]|db-1|@all|@p[0-9]{1,3}|role=(web|x)|[ -~]{0,9}|\\PC{0,4})", 0..4),
+        command in "\\PC{0,30}",
+        ids in proptest::collection::vec((0..4u32, proptest::collection::vec(0..4u32, 0..3)), 1..5),
+        kind in "(plan|explore|question|give_up)",
+        timeout in proptest::option::of(any::<u64>()),
+    ) {
+        let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+        let given: Vec<Value> = ids
+            .iter()
+            .map(|(id, needs)| {
+                with(step(*id, &entries, &command), &[("depends_on", json!(needs)), ("timeout_s", json!(timeout))])
+            })
+            .collect();
+        if let Ok(Reply::Plan { steps, .. } | Reply::Explore { steps, .. }) =
+            read(&input(), &reply(&kind, &given))
+        {
+            for (at, step) in steps.iter().enumerate() {
+                prop_assert_eq!(step.number as usize, at + 1);
+                prop_assert!(step.depends_on.iter().all(|needed| *needed < step.number));
+                prop_assert!(!step.machines.is_empty());
+                prop_assert!(step.machines.iter().all(|m| ["web-1", "web-2", "db-1"].contains(&m.as_str())));
+                prop_assert_eq!(&step.command.user, &None);
+                prop_assert!(step.command.timeout_ms.unwrap() <= 4 * 3_600_000);
+                prop_assert_eq!(step.command.shell.as_deref(), Some(command.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_may_be_answered(text in "\\PC{0,200}") {
+        prop_assert!(read(&input(), &text).is_err());
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use reeve_protocol::Stream;
+use reeve_stages::compact::Compactor;
 use reeve_stages::evidence::{Claim, verify};
 use reeve_stages::sample::{fit, names};
 use reeve_stages::tokens::{Window, estimate};
@@ -119,6 +120,19 @@ fn what_is_left_out_is_said() {
     ] {
         assert!(text.contains(part), "{part} in\n{}", &text[..text.len().min(3_000)]);
     }
+}
+
+#[test]
+fn what_is_missing_at_the_end_is_said() {
+    let mut sample = sample(1, "web-1", 0, b"", b"");
+    let mut compactor = Compactor::new(100);
+    compactor.push("fine line\n".repeat(50).as_bytes());
+    compactor.skip(7_000);
+    sample.stdout = compactor.finish();
+    let text = shown(&[sample]);
+    assert!(text.contains("-- stdout: 7500 bytes, 50 lines"), "{text}");
+    assert!(text.contains("-- stdout: 400 bytes left out here\n"), "{text}");
+    assert!(text.contains("-- stdout: 7000 bytes left out here\n-- stderr"), "{text}");
 }
 
 #[test]
