@@ -37,6 +37,7 @@ dist: release ## Put what coordinators serve to machines (/dist/) into target/di
 bench: ## First figures, each beside what the machine itself can do
 	$(CARGO) build --release $(PROGRAMS) -p reeve-tests
 	@"$(TARGET)/release/reeve-bench"
+	@$(CARGO) run --quiet --release -p reeve-stages --example overhead
 
 install-prerequisites: ## Install what `make test` needs and is missing; says what and why
 	@sh tests/scripts/prerequisites.sh

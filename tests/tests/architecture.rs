@@ -89,7 +89,7 @@ fn crates_depend_only_on_what_their_place_allows() {
             );
         }
     }
-    let bans: [(&str, &[&str], &str); 5] = [
+    let bans: [(&str, &[&str], &str); 6] = [
         (
             "reeve-agent",
             &["sqlx", "axum", "reqwest", "hyper-rustls", "rmcp", "reeve-coordinator", "reeve-sdk"],
@@ -99,6 +99,11 @@ fn crates_depend_only_on_what_their_place_allows() {
             "reeve-coordinator",
             &["nix", "sysinfo", "reeve-agent"],
             "the coordinator runs nothing on its own machine: what a machine is and does is the agent's business",
+        ),
+        (
+            "reeve-stages",
+            &["tokio", "reqwest", "hyper", "sqlx", "axum", "reeve-models", "reeve-coordinator"],
+            "stages are pure functions of records: what they gave can be had again from the record alone",
         ),
         ("reeve-protocol", &["tokio"], "what is said on the wire knows nothing of how it travels"),
         (

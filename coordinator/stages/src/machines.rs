@@ -1,7 +1,8 @@
 //! Machines as the planner sees them: like ones together, so that thousands fit into a prompt, and
 //! the only names a plan may use.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use reeve_protocol::Facts;
@@ -139,6 +140,13 @@ enum Detail {
     Least,
 }
 
+/// All of them.
+#[derive(Debug)]
+struct Profiles {
+    list: Vec<Profile>,
+    labels_shown: bool,
+}
+
 /// Machines alike.
 #[derive(Clone, Debug)]
 struct Profile {
@@ -152,8 +160,8 @@ struct Profile {
 pub struct Fleet<'a> {
     machines: &'a [Machine],
     names: HashMap<&'a str, usize>,
-    profiles: Vec<Profile>,
-    labels_shown: bool,
+    /// Made when first asked for: a plan may use names alone.
+    profiles: OnceCell<Profiles>,
 }
 
 impl<'a> Fleet<'a> {
@@ -161,18 +169,24 @@ impl<'a> Fleet<'a> {
     #[must_use]
     pub fn new(machines: &'a [Machine]) -> Self {
         let names = machines.iter().enumerate().map(|(at, m)| (m.name.as_str(), at)).collect();
-        let mut fleet = Self { machines, names, profiles: Vec::new(), labels_shown: true };
-        for detail in [Detail::Full, Detail::Some, Detail::Little, Detail::Least] {
-            fleet.labels_shown = detail <= Detail::Some;
-            fleet.profiles = profiles(machines, detail);
-            if fleet.profiles.len() <= MAX_PROFILES {
-                return fleet;
+        Self { machines, names, profiles: OnceCell::new() }
+    }
+
+    fn profiles(&self) -> &Profiles {
+        self.profiles.get_or_init(|| {
+            for detail in [Detail::Full, Detail::Some, Detail::Little] {
+                if let Some(list) = profiles(self.machines, detail, MAX_PROFILES) {
+                    return Profiles { list, labels_shown: detail <= Detail::Some };
+                }
             }
-        }
-        let rest = fleet.profiles.split_off(MAX_PROFILES - 1);
-        let members = rest.into_iter().flat_map(|profile| profile.members).collect();
-        fleet.profiles.push(Profile { text: "various other systems".to_owned(), members });
-        fleet
+            let mut list = profiles(self.machines, Detail::Least, usize::MAX).unwrap_or_default();
+            if list.len() > MAX_PROFILES {
+                let rest = list.split_off(MAX_PROFILES - 1);
+                let members = rest.into_iter().flat_map(|profile| profile.members).collect();
+                list.push(Profile { text: "various other systems".to_owned(), members });
+            }
+            Profiles { list, labels_shown: false }
+        })
     }
 
     /// As text for the prompt; bounded however many machines there are. Untrusted.
@@ -180,7 +194,7 @@ impl<'a> Fleet<'a> {
     pub fn render(&self) -> String {
         let all: usize = self.machines.iter().map(|machine| machine.name.len() + 2).sum();
         let mut text = format!("{} machines\n", self.machines.len());
-        for (at, profile) in self.profiles.iter().enumerate() {
+        for (at, profile) in self.profiles().list.iter().enumerate() {
             let shown = if all <= MAX_NAME_BYTES { usize::MAX } else { FEW_NAMES };
             let names: Vec<String> = profile
                 .members
@@ -195,7 +209,7 @@ impl<'a> Fleet<'a> {
             }
             let _ = writeln!(text, "\n    {}", profile.text);
         }
-        if !self.labels_shown {
+        if !self.profiles().labels_shown {
             self.render_labels(&mut text);
         }
         text
@@ -237,7 +251,7 @@ impl<'a> Fleet<'a> {
         if let Some(profile) = entry
             .strip_prefix("@p")
             .and_then(|number| number.parse::<usize>().ok()?.checked_sub(1))
-            .and_then(|at| self.profiles.get(at))
+            .and_then(|at| self.profiles().list.get(at))
         {
             return Ok(profile.members.clone());
         }
@@ -252,14 +266,39 @@ impl<'a> Fleet<'a> {
         Err(nearest(entry, self.machines.iter().map(|machine| machine.name.as_str())))
     }
 
-    /// The names of machines by index, each once, in the order of the list.
+    /// The machines that entries mean together, as indices in order, each once.
+    ///
+    /// # Errors
+    ///
+    /// With the first entry that means none, and names that may have been meant.
+    pub fn resolve_all<'e>(
+        &self,
+        entries: &'e [String],
+    ) -> Result<Vec<usize>, (&'e str, Vec<String>)> {
+        let mut meant = vec![false; self.machines.len()];
+        for entry in entries {
+            for at in self.resolve(entry).map_err(|nearest| (entry.as_str(), nearest))? {
+                meant[at] = true;
+            }
+        }
+        Ok((0..meant.len()).filter(|at| meant[*at]).collect())
+    }
+
+    /// Where a machine is in the list.
     #[must_use]
-    pub fn names_of(&self, indices: &BTreeSet<usize>) -> Vec<String> {
-        indices.iter().filter_map(|at| Some(self.machines.get(*at)?.name.clone())).collect()
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
+    /// The machines, as they were given.
+    #[must_use]
+    pub fn machines(&self) -> &'a [Machine] {
+        self.machines
     }
 }
 
-fn profiles(machines: &[Machine], detail: Detail) -> Vec<Profile> {
+/// `None` when there are more than so many.
+fn profiles(machines: &[Machine], detail: Detail, most: usize) -> Option<Vec<Profile>> {
     let mut found: Vec<Profile> = Vec::new();
     let mut index: HashMap<String, usize> = HashMap::new();
     for (at, machine) in machines.iter().enumerate() {
@@ -267,10 +306,13 @@ fn profiles(machines: &[Machine], detail: Detail) -> Vec<Profile> {
         if let Some(profile) = index.get(&text) {
             found[*profile].members.push(at);
         } else {
+            if found.len() == most {
+                return None;
+            }
             index.insert(text.clone(), found.len());
             found.push(Profile { text, members: vec![at] });
         }
     }
     found.sort_by_key(|profile| std::cmp::Reverse(profile.members.len()));
-    found
+    Some(found)
 }

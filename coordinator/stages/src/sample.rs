@@ -199,6 +199,9 @@ pub fn fit(samples: &mut Vec<Sample>, tokens: u64) -> usize {
         samples[1..].sort_by_key(|sample| !sample.outlier);
         samples.truncate(most);
     }
+    if tokens::estimate(&render(samples, 0)) <= tokens {
+        return gone;
+    }
     let whole = samples.clone();
     // Text that is not English takes more tokens than its bytes say: then a little less, again.
     for _ in 0..8 {

@@ -8,7 +8,8 @@
 #[must_use]
 pub fn estimate(text: &str) -> u64 {
     let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
-    let others = text.chars().filter(|c| !c.is_ascii()).count() as u64;
+    // Each other character has one byte that begins it.
+    let others = text.bytes().filter(|byte| *byte >= 0xc0).count() as u64;
     (ascii * 2).div_ceil(7) + others
 }
 

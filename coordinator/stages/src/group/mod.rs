@@ -11,7 +11,13 @@ use reeve_sdk::api::OperationState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::compact::Excerpt;
+use crate::sample::Sample;
+
 pub use normalise::{Normaliser, Volatile};
+
+/// Names of machines that a sample keeps of its class: records stay small.
+const MAX_NAMES: usize = 50;
 
 /// Bytes of each stream that are compared; of longer ones the length counts as well.
 pub const MAX_COMPARED: u64 = 4 * 1024 * 1024;
@@ -44,6 +50,29 @@ impl Class {
     #[must_use]
     pub fn representative(&self) -> Option<(OperationId, &str)> {
         Some((*self.operations.first()?, self.machines.first()?))
+    }
+
+    /// What a model is to see of it, with the output of its representative made small.
+    #[must_use]
+    pub fn sample(
+        &self,
+        reason: Option<String>,
+        stdout: Excerpt,
+        stderr: Excerpt,
+    ) -> Option<Sample> {
+        let (operation, machine) = self.representative()?;
+        Some(Sample {
+            operation,
+            machine: machine.to_owned(),
+            machines: self.machines.iter().take(MAX_NAMES).cloned().collect(),
+            count: self.machines.len() as u64,
+            outlier: self.outlier,
+            state: self.state,
+            exit_code: self.exit_code,
+            reason,
+            stdout,
+            stderr,
+        })
     }
 }
 

@@ -117,7 +117,12 @@ impl Normaliser {
             hosts.sort_by_key(|name: &Vec<u8>| std::cmp::Reverse(name.len()));
             hosts.dedup();
         }
-        ForHost { pattern: self.pattern.clone(), hosts }
+        let mut begins = [false; 256];
+        for first in hosts.iter().filter_map(|host| host.first()) {
+            begins[usize::from(*first)] = true;
+            begins[usize::from(first.to_ascii_uppercase())] = true;
+        }
+        ForHost { pattern: self.pattern.clone(), hosts, begins }
     }
 }
 
@@ -132,6 +137,8 @@ impl Default for Normaliser {
 pub(super) struct ForHost {
     pattern: Option<Arc<Regex>>,
     hosts: Vec<Vec<u8>>,
+    /// Whether a host begins with this byte, in either case.
+    begins: [bool; 256],
 }
 
 impl ForHost {
@@ -156,7 +163,7 @@ impl ForHost {
             let word =
                 |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
             for at in 0..rest.len() {
-                if at > 0 && word(rest.get(at - 1)) {
+                if !self.begins[usize::from(rest[at])] || (at > 0 && word(rest.get(at - 1))) {
                     continue;
                 }
                 let host = self.hosts.iter().find(|host| {

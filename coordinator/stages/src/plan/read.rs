@@ -216,7 +216,7 @@ fn read_steps(input: &Input, wire: Vec<WireStep>, explore: bool) -> Result<Vec<S
         steps.push(read_step(input, &fleet, step, numbers[at], depends_on, explore)?);
     }
     steps.sort_by_key(|step| step.number);
-    check_counts(input, &steps)?;
+    check_counts(input, &fleet, &steps)?;
     Ok(steps)
 }
 
@@ -236,15 +236,10 @@ fn read_step(
     if wire.machines.is_empty() || wire.machines.len() > MAX_ENTRIES {
         return bad(id, "it names no machine, or too many");
     }
-    let mut machines = BTreeSet::new();
-    for entry in &wire.machines {
-        let found = fleet.resolve(entry).map_err(|nearest| PlanError::UnknownMachine {
-            step: id,
-            machine: line(entry, 80),
-            nearest,
-        })?;
-        machines.extend(found);
-    }
+    let indices = fleet.resolve_all(&wire.machines).map_err(|(entry, nearest)| {
+        PlanError::UnknownMachine { step: id, machine: line(entry, 80), nearest }
+    })?;
+    let machines = indices.iter().map(|at| fleet.machines()[*at].name.clone()).collect();
     let mut command = check_command(wire.argv, wire.shell, wire.cwd, &input.caps)
         .map_err(|why| PlanError::BadStep { step: id, why })?;
     command.user.clone_from(&input.user);
@@ -264,7 +259,7 @@ fn read_step(
     }
     Ok(Step {
         number,
-        machines: fleet.names_of(&machines),
+        machines,
         purpose,
         expected,
         claimed: wire.effect.max(effect),
@@ -278,33 +273,28 @@ fn read_step(
 }
 
 /// Commands per machine, and loops; what was looked at counts.
-fn check_counts(input: &Input, steps: &[Step]) -> Result<(), PlanError> {
+fn check_counts(input: &Input, fleet: &Fleet<'_>, steps: &[Step]) -> Result<(), PlanError> {
     let caps = &input.caps;
     let before = input.explored.iter().map(|step| (&step.machines, &step.command, false));
     let now = steps.iter().map(|step| (&step.machines, &step.command, step.polling));
-    let mut counts: HashMap<&str, u32> = HashMap::new();
+    let name = |at: usize| fleet.machines()[at].name.clone();
+    let mut counts = vec![0_u32; fleet.machines().len()];
     // By command, so that its text is made once and not for each of thousands of machines.
-    let mut same: HashMap<String, HashMap<&str, u32>> = HashMap::new();
+    let mut same: HashMap<String, Vec<u32>> = HashMap::new();
     for (machines, command, polling) in before.chain(now) {
-        for machine in machines {
-            let count = counts.entry(machine).or_default();
-            *count += 1;
-            if *count > caps.commands_per_machine {
-                let (machine, count) = (machine.clone(), *count);
-                return Err(PlanError::TooMany { machine, count, most: caps.commands_per_machine });
-            }
-        }
-        if polling {
-            continue;
-        }
         let text = line(&command_line(command), usize::MAX);
-        let repeats = same.entry(text.clone()).or_default();
-        for machine in machines {
-            let count = repeats.entry(machine).or_default();
-            *count += 1;
-            if *count >= caps.identical {
-                let (machine, count) = (machine.clone(), *count);
-                return Err(PlanError::Loop { machine, count, command: line(&text, 120) });
+        let repeats = same.entry(text).or_insert_with(|| vec![0; counts.len()]);
+        // A machine that is no more of the task can get no more commands.
+        for at in machines.iter().filter_map(|machine| fleet.find(machine)) {
+            counts[at] += 1;
+            if counts[at] > caps.commands_per_machine {
+                let most = caps.commands_per_machine;
+                return Err(PlanError::TooMany { machine: name(at), count: counts[at], most });
+            }
+            repeats[at] += u32::from(!polling);
+            if repeats[at] >= caps.identical {
+                let command = line(&command_line(command), 120);
+                return Err(PlanError::Loop { machine: name(at), count: repeats[at], command });
             }
         }
     }

@@ -1,5 +1,6 @@
 use reeve_protocol::Stream;
 use reeve_sdk::api::OperationState;
+use reeve_stages::Excerpt;
 use reeve_stages::group::{Class, Grouper, MAX_COMPARED, Normaliser, Volatile};
 
 use super::operation;
@@ -82,6 +83,8 @@ fn the_largest_class_comes_first_and_the_odd_ones_are_told() {
     assert_eq!(sizes, [9_981, 19]);
     assert_eq!((found[0].outlier, found[1].outlier), (false, true));
     assert_eq!(found[0].representative().unwrap().1, "web-00000");
+    let shown = found[1].sample(None, Excerpt::of(b"broken"), Excerpt::default()).unwrap();
+    assert_eq!((shown.count, shown.outlier, shown.machine.as_str()), (19, true, "web-00525"));
     let half = classes(&[("a-1", 0, "x"), ("b-1", 0, "x"), ("c-1", 0, "y"), ("d-1", 0, "y")]);
     assert!(half.iter().all(|class| !class.outlier), "halves are no outliers");
     let one = classes(&[("a-1", 0, "x"), ("b-1", 0, "x"), ("c-1", 0, "y")]);
