@@ -114,6 +114,8 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 /// One line for people or a prompt: clean, white space squeezed, at most so many bytes.
 #[must_use]
 pub fn line(text: &str, max: usize) -> String {
+    // What is far behind the end is not even looked at: facts are as long as machines like.
+    let text = &text[..text.floor_char_boundary(max.saturating_mul(8).saturating_add(64))];
     let mut blank = true;
     let plain = text.bytes().all(|byte| {
         let fine = byte.is_ascii_graphic() || (byte == b' ' && !blank);
