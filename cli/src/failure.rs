@@ -119,6 +119,7 @@ mod tests {
             code: "machine_not_found".to_owned(),
             request_id: "r1".to_owned(),
             nearest: vec!["web-1".to_owned(), "web-2".to_owned()],
+            approval: None,
         };
         let failure = Failure::from(reeve_sdk::Error::Problem(Box::new(problem), None));
         assert_eq!(

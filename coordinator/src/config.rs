@@ -2,6 +2,7 @@
 
 mod assistant;
 mod file;
+mod policy;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use url::Url;
 
 pub use assistant::Assistant;
 pub use file::{LogFormat, LogLevel};
+pub use policy::{Applies, PolicyRule, PolicyVerdict};
 pub use resolve::{ConfigError, load};
 
 /// Where the file is looked for when none is named; it may be absent then.
@@ -85,6 +87,10 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// How it ends.
     pub drain: Drain,
+    /// How long an approval can be given and used.
+    pub approvals_expire: Duration,
+    /// What needs whose yes.
+    pub policy: Vec<PolicyRule>,
     /// The vault's passphrase, for a start without a person.
     pub vault_key_file: Option<PathBuf>,
     /// Providers of models.

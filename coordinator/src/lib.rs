@@ -1,5 +1,6 @@
 //! Reeve's server as a library: a test starts the whole of it on port 0.
 
+pub mod approvals;
 pub mod assistant;
 pub mod audit;
 mod clock;
@@ -33,6 +34,7 @@ pub use clock::Clock;
 pub use files::{write_private, write_public};
 pub use start::{Running, StartError, start};
 
+use crate::approvals::Approvals;
 use crate::assistant::Assistant;
 use crate::config::Config;
 use crate::db::Db;
@@ -82,6 +84,8 @@ pub struct AppState {
     pub fleet: Fleet,
     /// The door to machines.
     pub operations: Operations,
+    /// What waits for people.
+    pub approvals: Approvals,
     /// From words to jobs.
     pub assistant: Assistant,
     /// What changes.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
-use reeve_sdk::api::Problem;
+use reeve_sdk::api::{ApprovalNeeded, Problem};
 
 use crate::db::DbError;
 
@@ -17,6 +17,7 @@ pub struct ApiError {
     code: &'static str,
     detail: String,
     nearest: Vec<String>,
+    approval: Option<Box<ApprovalNeeded>>,
     retry_after: Option<Duration>,
     source: Option<Source>,
 }
@@ -29,6 +30,7 @@ impl ApiError {
             code,
             detail: detail.into(),
             nearest: Vec::new(),
+            approval: None,
             retry_after: None,
             source: None,
         }
@@ -58,6 +60,13 @@ impl ApiError {
     #[must_use]
     pub fn nearest(mut self, names: Vec<String>) -> Self {
         self.nearest = names;
+        self
+    }
+
+    /// What has to be waited for.
+    #[must_use]
+    pub fn approval(mut self, needed: ApprovalNeeded) -> Self {
+        self.approval = Some(Box::new(needed));
         self
     }
 
@@ -145,6 +154,7 @@ impl ApiError {
             code: self.code.to_owned(),
             request_id,
             nearest: self.nearest,
+            approval: self.approval,
         }
     }
 

@@ -154,7 +154,7 @@ impl Signals {
     }
 }
 
-/// Reads certificates and the log level again; on an error everything stays as it was.
+/// Reads certificates, the log level and the policy again; on an error everything stays as it was.
 pub fn reload(args: &Args, running: &Running, log: &LogControl) {
     notify::reloading();
     let state = &running.state;
@@ -167,8 +167,9 @@ pub fn reload(args: &Args, running: &Running, log: &LogControl) {
         }
     };
     log.set_level(config.log.level);
+    state.approvals.set_policy(config.policy.clone());
     match state.ca.reload(&config, &state.clock) {
-        Ok(()) => tracing::info!("reloaded certificates and log level"),
+        Ok(()) => tracing::info!("reloaded certificates, log level and policy"),
         Err(error) => tracing::error!(%error, "certificates were not reloaded"),
     }
     notify::ready();

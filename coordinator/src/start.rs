@@ -9,6 +9,7 @@ use reeve_protocol::CoordinatorId;
 use tokio::net::TcpListener;
 use url::Url;
 
+use crate::approvals::{self, Approvals};
 use crate::assistant::{self, Assistant};
 use crate::config::{Config, Tls};
 use crate::db::{Db, DbError, settings};
@@ -138,6 +139,16 @@ pub(crate) async fn start_at(
         keep: config.output_keep,
     })
     .await?;
+    let approvals = Approvals::new(approvals::Parts {
+        db: db.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        machines: machines.clone(),
+        users: users.clone(),
+        operations: operations.clone(),
+        expire: config.approvals_expire,
+        policy: config.policy.clone(),
+    });
     let assistant = Assistant::start(assistant::Parts {
         db: db.clone(),
         clock: clock.clone(),
@@ -169,12 +180,14 @@ pub(crate) async fn start_at(
         machines,
         fleet,
         operations,
+        approvals,
         assistant,
         events,
     };
     write_facts(&state, address)?;
     state.tasks.spawn("users", state.users.clone().run());
     state.tasks.spawn("usage", state.models.clone().sweep(state.tasks.clone()));
+    state.tasks.spawn("approvals", state.approvals.clone().run());
     state.tasks.spawn("rate limits", state.rates.clone().run(state.tasks.clone()));
     state.tasks.spawn("metrics", tidy_metrics(state.tasks.clone()));
     let server = Server {

@@ -5,6 +5,7 @@
 //! so a field can be added without breaking a peer that does not know it.
 //! The full description is in `docs/protocol.md`.
 
+mod approval;
 mod codec;
 pub mod enrol;
 mod envelope;
@@ -16,6 +17,7 @@ pub mod ops;
 pub mod token;
 mod version;
 
+pub use approval::{approval_message, machine_bytes};
 pub use codec::{CodecError, decode, encode};
 pub use envelope::{Body, Envelope, Kind};
 pub use frames::{

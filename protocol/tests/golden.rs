@@ -23,11 +23,12 @@ use reeve_protocol::enrol::{Register, Registered};
 use reeve_protocol::ops::{Command, ExecuteCommand, Leftovers, Operation, SpoolFull, Stdin};
 use reeve_protocol::token::{Pin, Token};
 use reeve_protocol::{
-    Accepted, Acknowledge, Body, Challenge, ClientLog, Containment, Control, CoordinatorId, Credit,
-    DiskFact, Envelope, Evidence, Facts, Gap, Goodbye, GoodbyeReason, Heartbeat, Hello, JournalId,
-    Kind, MachineId, Metrics, NetworkFact, OperationId, OperationReport, OperationResult, Outcome,
-    Output, Proof, Refusal, Reject, RejectCode, Report, ReportedState, Request, SignalName, Stream,
-    Totals, Usage, VersionRange, Welcome, decode, encode, proof_message,
+    Accepted, Acknowledge, ApprovalStamp, Body, Challenge, ClientLog, Containment, Control,
+    CoordinatorId, Credit, DiskFact, Envelope, Evidence, Facts, Gap, Goodbye, GoodbyeReason,
+    Heartbeat, Hello, JournalId, Kind, MachineId, Metrics, NetworkFact, OperationId,
+    OperationReport, OperationResult, Outcome, Output, Proof, Refusal, Reject, RejectCode, Report,
+    ReportedState, Request, SignalName, Stream, Totals, Usage, VersionRange, Welcome, decode,
+    encode, proof_message,
 };
 use uuid::Uuid;
 
@@ -179,6 +180,20 @@ fn requests(all: &mut Samples) {
         all.envelope(name, envelope, &request);
         assert_eq!(decode::<ExecuteCommand>(&request.body).expect("decodes"), command);
     }
+    let line = ExecuteCommand::new(Command::Shell("systemctl restart app".to_owned()));
+    let request = Request {
+        boot_id: BOOT.to_owned(),
+        journal: JOURNAL,
+        expires_in_ms: None,
+        body: encode(&line).expect("encodes"),
+        approval: Some(ApprovalStamp {
+            digest: (0..32).collect(),
+            machines: (32..64).collect(),
+            expires_us: TIME_US,
+        }),
+    };
+    let envelope = Envelope::request(OPERATION, ExecuteCommand::NAME, &request).expect("encodes");
+    all.envelope("request-approved", envelope, &request);
     for (name, control) in [
         ("control-input", Control::Input { offset: 65_536, bytes: vec![0, 255, 10] }),
         ("control-close_input", Control::CloseInput { offset: 65_539 }),
@@ -460,4 +475,28 @@ fn texts_of_version_one_stay_as_they_are() {
     let read = |name: &str| fs::read_to_string(folder().join(name)).expect(name);
     serde_json::from_str::<Register>(&read("register.json")).expect("reads");
     serde_json::from_str::<Registered>(&read("registered.json")).expect("reads");
+}
+
+/// The file that coordinator and agent check their hashing against: this crate does none, so here
+/// it is the bytes to be hashed that are compared.
+#[test]
+fn what_an_approval_is_bound_to_stays_the_same() {
+    let text = fs::read_to_string(folder().join("approval-digest.txt")).expect("the vector");
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_else(|| panic!("no {name}"))
+    };
+    let ids = field("machines").split(' ').map(|id| id.parse().expect("an id"));
+    assert_eq!(to_text(&reeve_protocol::machine_bytes(ids)).replace('\n', ""), field("ids"));
+    let hash = |name: &str| -> [u8; 32] {
+        let digits = field(name);
+        let byte = |at: usize| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("hex");
+        std::array::from_fn(byte)
+    };
+    let message = reeve_protocol::approval_message(
+        &hash("body-sha256"),
+        &hash("ids-sha256"),
+        field("expires_us").parse().expect("a number"),
+    );
+    assert_eq!(to_text(&message).replace('\n', ""), field("message"));
 }

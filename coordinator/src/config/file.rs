@@ -9,6 +9,8 @@ use reeve_sdk::api::{ModelRole, ProviderSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
+use super::policy::PolicyRule;
+
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -34,6 +36,10 @@ pub(super) struct File {
     pub metrics: MetricsTable,
     #[serde(default)]
     pub drain: DrainTable,
+    #[serde(default)]
+    pub approvals: ApprovalsTable,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy: Vec<PolicyRule>,
     #[serde(default)]
     pub vault: VaultTable,
     #[serde(default)]
@@ -187,6 +193,12 @@ pub(super) struct OutputTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct MetricsTable {
     pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApprovalsTable {
+    pub expire: Option<Period>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -144,6 +144,15 @@ fn resolve(args: &Args, file: File, path: Option<PathBuf>) -> Result<Config, Con
     let period =
         |value: Option<Period>, default: Duration| value.map_or(default, |period| period.0);
     let size = |value: Option<Size>, default: u64| value.map_or(default, |size| size.0);
+    let idempotency_keep = period(file.limits.idempotency_keep, Duration::from_secs(24 * 3600));
+    let approvals_expire = period(file.approvals.expire, Duration::from_secs(3600));
+    // What was approved is submitted under a key, which must be remembered for as long.
+    if approvals_expire < Duration::from_secs(10) || approvals_expire > idempotency_keep {
+        return Err(wrong(
+            "approvals.expire",
+            "has to be at least 10s and no longer than limits.idempotency_keep (24h)",
+        ));
+    }
     Ok(Config {
         listen,
         public_url: public_url.map(|url| url.0),
@@ -159,7 +168,7 @@ fn resolve(args: &Args, file: File, path: Option<PathBuf>) -> Result<Config, Con
             output_limit: size(file.limits.output_limit, limits::DEFAULT_OUTPUT_LIMIT),
             request_body_bytes: usize::try_from(size(file.limits.request_body_bytes, 1 << 20))
                 .unwrap_or(usize::MAX),
-            idempotency_keep: period(file.limits.idempotency_keep, Duration::from_secs(24 * 3600)),
+            idempotency_keep,
             // Two descriptors an agent at most, and an installation has up to 50,000 of them.
             connections: count(file.limits.connections, 60_000) as usize,
             requests_per_minute: count(file.limits.requests_per_minute, 6_000),
@@ -173,6 +182,8 @@ fn resolve(args: &Args, file: File, path: Option<PathBuf>) -> Result<Config, Con
             timeout: period(file.drain.timeout, Duration::from_secs(30)),
             spread: period(file.drain.spread, Duration::from_secs(10)),
         },
+        approvals_expire,
+        policy: file.policy,
         vault_key_file: file.vault.key_file.or_else(credential),
         models: Models {
             user_day_budget: file.models.user_day_budget.map_or(20.0, |amount| amount.0),
@@ -271,6 +282,8 @@ impl Config {
                 timeout: Some(Period(self.drain.timeout)),
                 spread: Some(Period(self.drain.spread)),
             },
+            approvals: super::file::ApprovalsTable { expire: Some(Period(self.approvals_expire)) },
+            policy: self.policy.clone(),
             vault: super::file::VaultTable { key_file: self.vault_key_file.clone() },
             models: super::file::ModelsTable {
                 user_day_budget: Some(super::file::Amount(self.models.user_day_budget)),
@@ -314,6 +327,18 @@ mod tests {
             ("public_url = 'reeve.example'", vec!["coordinator.toml:1", "https://HOST:PORT"]),
             ("[assistant]\nbudget_hard = -1\n", vec!["coordinator.toml:2", "budget_hard", "0"]),
             ("[limits]\nmax_targets = 0\n", vec!["coordinator.toml:2", "max_targets", "1"]),
+            ("[approvals]\nexpire = '2days'\n", vec!["approvals.expire", "24h"]),
+            (
+                "[[policy]]\nmatch = 'env=prod'\nchange = 'approve:0'\n",
+                vec!["coordinator.toml:3", "change", "approve:N"],
+            ),
+            (
+                "[[policy]]\nmatch = 'env==prod'\n",
+                vec!["coordinator.toml:2", "match", "label=value"],
+            ),
+            ("[[policy]]\nchange = 'deny'\n", vec!["coordinator.toml:1", "match"]),
+            ("[[policy]]\nmatch = '@all'\nchnge = 'deny'\n", vec!["coordinator.toml:3", "chnge"]),
+            ("[[policy]]\nmatch = '@all'\napplies_to = []\n", vec!["coordinator.toml:3", "both"]),
             ("listen = [", vec!["coordinator.toml:1"]),
         ] {
             let error = resolve_text(text).expect_err(text).to_string();
@@ -326,7 +351,7 @@ mod tests {
 
     #[test]
     fn printed_settings_read_back_the_same_and_hide_the_password() {
-        let config = resolve_text("[database]\nurl = 'postgres://reeve:s3cret@db/reeve'\n")
+        let config = resolve_text("[database]\nurl = 'postgres://reeve:s3cret@db/reeve'\n[[policy]]\nmatch = 'env=prod'\nchange = 'approve:2'\napplies_to = ['task']\n")
             .expect("settings");
         let text = config.to_text();
         assert!(!text.contains("s3cret"), "{text}");

@@ -2,14 +2,16 @@
 //!
 //! `{"event": "operation_update" | "command_result", "operation": …}`, `{"event": "output",
 //! "job_id", "operation_id", "all"}`, `{"event": "job_update", "job_id"}`, `{"event":
-//! "task_status_update", "task": …}` (an event of a task), `{"event": "heartbeat"}`, and `{"event": "resync"}` when some were missed: look at REST again.
+//! "task_status_update", "task": …}` (an event of a task), `{"event": "approval_update", "approval":
+//! …}` with its first hundred machines, `{"event": "heartbeat"}`, and `{"event": "resync"}` when
+//! some were missed: look at REST again.
 
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
-use reeve_protocol::MachineId;
+use reeve_protocol::{ApprovalId, MachineId};
 use reeve_sdk::api::OperationState;
 use serde::Deserialize;
 use tokio::sync::broadcast;
@@ -53,6 +55,7 @@ async fn accept(
 async fn serve(state: AppState, principal: Principal, mut socket: WebSocket) {
     let mut changes = state.events.watch_all();
     let mut tasks = state.events.watch_tasks();
+    let mut approvals = state.approvals.watch();
     let draining = state.readiness.draining();
     loop {
         let text = tokio::select! {
@@ -65,6 +68,13 @@ async fn serve(state: AppState, principal: Principal, mut socket: WebSocket) {
             },
             news = tasks.recv() => match news {
                 Ok(news) => describe_task(&state, &principal, &news),
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    Some(serde_json::json!({ "event": "resync" }))
+                }
+                Err(broadcast::error::RecvError::Closed) => break,
+            },
+            change = approvals.recv() => match change {
+                Ok(id) => describe_approval(&state, &principal, id).await,
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     Some(serde_json::json!({ "event": "resync" }))
                 }
@@ -104,6 +114,16 @@ fn describe_task(
     let visible = *news.asker == *principal.name
         || news.machines.iter().all(|machine| is_visible(state, principal, *machine));
     visible.then(|| serde_json::json!({ "event": "task_status_update", "task": *news.event }))
+}
+
+/// An approval that changed, if it exists for the viewer.
+async fn describe_approval(
+    state: &AppState,
+    principal: &Principal,
+    id: ApprovalId,
+) -> Option<serde_json::Value> {
+    let approval = state.approvals.look(principal, id).await.ok()?;
+    Some(serde_json::json!({ "event": "approval_update", "approval": approval }))
 }
 
 /// A change as a message, if its machine exists for the viewer.

@@ -17,7 +17,7 @@ pub enum Access {
 }
 
 use Access::{Agent, Public, Role as Needs, Ticket};
-use Role::{Admin, Operator, Viewer};
+use Role::{Admin, Approver, Operator, Viewer};
 
 /// Every route with its method.
 pub const ACCESS: &[(Method, &str, Access)] = &[
@@ -87,6 +87,13 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/models/{name}/test", Needs(Admin)),
     (Method::PUT, "/api/models/roles/{role}", Needs(Admin)),
     (Method::GET, "/api/usage", Needs(Viewer)),
+    // approvals
+    (Method::GET, "/api/approvals", Needs(Viewer)),
+    (Method::GET, "/api/approvals/{id}", Needs(Viewer)),
+    (Method::POST, "/api/approvals/{id}/approve", Needs(Approver)),
+    (Method::POST, "/api/approvals/{id}/reject", Needs(Approver)),
+    (Method::POST, "/api/approvals/{id}/withdraw", Needs(Operator)),
+    (Method::GET, "/api/policy", Needs(Viewer)),
     // assistant
     (Method::POST, "/api/tasks", Needs(Operator)),
     (Method::GET, "/api/tasks", Needs(Viewer)),

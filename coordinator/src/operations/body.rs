@@ -68,3 +68,11 @@ pub fn build(request: &OperationRequest) -> Result<ExecuteCommand, InvalidOperat
     command.validate()?;
     Ok(command)
 }
+
+/// The encoded bytes that go into a request's body for what was asked: what an approval is bound to.
+///
+/// # Errors
+/// 422 with what is wrong with it.
+pub fn encode(request: &OperationRequest) -> Result<Vec<u8>, ApiError> {
+    reeve_protocol::encode(&build(request)?).map_err(ApiError::internal)
+}

@@ -123,8 +123,9 @@ impl Conductor {
         let now_us = self.clock.micros();
         for (id, rows) in jobs {
             let Some(job) = store::load_job(&mut conn, id).await? else { continue };
+            let machines = store::list_machines(&mut conn, id).await?;
             let counts = store::counts(&mut conn, &[id]).await?.remove(&id).unwrap_or_default();
-            match self.book.restore(&job, rows, &counts, now_us)? {
+            match self.book.restore(&job, rows, &machines, &counts, now_us)? {
                 Verdict::GoOn => self.release_restored(id),
                 Verdict::StartNoMore => self.stop_rollout(id),
                 Verdict::CancelAll => {

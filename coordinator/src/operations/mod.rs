@@ -2,6 +2,7 @@
 //! recorded and audited before it is sent, and whatever comes back is durable before anybody is
 //! told.
 
+mod approved;
 mod body;
 mod conductor;
 mod follow;
@@ -40,11 +41,13 @@ use conductor::{CancelTarget, Conductor, REQUEST_QUEUE, Request};
 use output::{HealthFlag, Segments, Writer};
 use stdin::Stdins;
 
+pub(crate) use approved::{Approved, stamp};
+pub(crate) use body::{build as build_body, encode as encode_body};
 pub use output::WriterHealth;
 pub use routes::routes;
 pub(crate) use row::OperationRow;
 use store::JobFilter;
-pub(crate) use submit::Submitted;
+pub(crate) use submit::{Submitted, redacted};
 
 /// What the operations need.
 pub struct Parts {

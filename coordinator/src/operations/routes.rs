@@ -24,6 +24,7 @@ use utoipa_axum::routes;
 use super::follow::{CHUNK_QUEUE, Follower};
 use super::{JobFilter, Submitted};
 use crate::AppState;
+use crate::approvals::Gate;
 use crate::http::{ApiError, Json, Path, Query, page_limit};
 use crate::users::Principal;
 
@@ -54,11 +55,13 @@ pub fn routes() -> OpenApiRouter<AppState> {
 ///
 /// When this answers, the job is durable and under way. With `Idempotency-Key` it can be asked
 /// again without running twice. With `Accept: application/vnd.reeve.follow` the answer is the
-/// stream of `POST /api/jobs/{id}/follow`.
+/// stream of `POST /api/jobs/{id}/follow`. Where the policy wants people to say yes first, the answer
+/// is the problem `approval_required` with `approval`, and nothing was run.
 #[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = JobRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes asking again safe")),
     responses((status = 201, body = Job), (status = 200, body = JobPreview),
-        (status = 404, body = Problem), (status = 422, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem),
         (status = 503, body = Problem)))]
 async fn create_job(
     State(state): State<AppState>,
@@ -71,7 +74,14 @@ async fn create_job(
         .map(|key| key.to_str().map(str::to_owned))
         .transpose()
         .map_err(|_| ApiError::invalid("the Idempotency-Key is no visible ASCII text"))?;
-    match state.operations.submit(&principal, request, key).await? {
+    let submitted = match state.approvals.gate(&principal, &request, key.as_deref()).await? {
+        Gate::Open => state.operations.submit(&principal, request, key).await?,
+        Gate::Run(targets) => {
+            state.operations.submit_resolved(&principal, request, &targets, key).await?
+        }
+        Gate::Ran(job) => Submitted::Job(Box::new(state.operations.describe_job(job).await?)),
+    };
+    match submitted {
         Submitted::Preview(preview) => Ok(axum::Json(preview).into_response()),
         Submitted::Job(job) if wants_stream(&headers) => {
             let mut response = follow(&state, &principal, job.id, &FollowRequest::default())?;

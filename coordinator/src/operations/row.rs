@@ -9,6 +9,8 @@ use reeve_sdk::api::{
     Rollout, Time,
 };
 
+use super::approved::Approved;
+
 /// A job.
 #[derive(Clone, Debug)]
 pub struct JobRow {
@@ -24,6 +26,8 @@ pub struct JobRow {
     pub created_us: i64,
     pub finished_us: Option<i64>,
     pub cancel_requested_us: Option<i64>,
+    /// The yes it runs with, if it needed one.
+    pub approval: Option<Approved>,
 }
 
 impl JobRow {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use http::StatusCode;
 use reeve_protocol::ops::{ExecuteCommand, Operation as _};
-use reeve_protocol::{JobId, limits};
+use reeve_protocol::{JobId, MachineId, limits};
 use reeve_sdk::api::{
     Job, JobCounts, JobPreview, JobRequest, JobState, MachineState, OperationRequest, Target,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
+use super::approved::Approved;
 use super::conductor::{Admission, Admitted, Request, Work};
 use super::output::WriterHealth;
 use super::row::{JobRow, OperationRow};
@@ -49,13 +50,84 @@ impl Operations {
         key: Option<String>,
     ) -> Result<Submitted, ApiError> {
         let targets = self.0.machines.resolve(principal, &request.selector)?;
+        self.submit_resolved(principal, request, &targets, key).await
+    }
+
+    /// As [`Operations::submit`] on machines that were resolved from the request's selector already,
+    /// so that what was judged is what runs.
+    ///
+    /// # Errors
+    /// As [`Operations::submit`].
+    pub(crate) async fn submit_resolved(
+        &self,
+        principal: &Principal,
+        request: JobRequest,
+        targets: &[Arc<Known>],
+        key: Option<String>,
+    ) -> Result<Submitted, ApiError> {
         let command = self.check(&request, targets.len())?;
         if request.dry_run {
-            return Ok(Submitted::Preview(self.preview(&targets)));
+            return Ok(Submitted::Preview(self.preview(targets)));
         }
         self.check_ready()?;
         let key = key.map(|key| check_key(key, &request)).transpose()?;
-        let admission = self.admission(principal, request, &targets, &command, key)?;
+        let targets = targets.iter().map(|known| (known.id, &*known.name)).collect::<Vec<_>>();
+        let admission = self.admission(principal, request, &targets, &command, key, None)?;
+        self.admit(admission).await
+    }
+
+    /// Records and starts exactly what was approved, on exactly the machines it was approved for:
+    /// what has become of one of them meanwhile is that operation's result. `key` makes asking
+    /// again safe, for ever. It is none that a request could bring along.
+    ///
+    /// # Errors
+    /// 403 when a machine is no longer within the principal's scope, 409 `approval_mismatch` when
+    /// this is not what was approved, 503 when nothing can be recorded.
+    pub(crate) async fn submit_approved(
+        &self,
+        principal: &Principal,
+        request: JobRequest,
+        targets: &[(MachineId, &str)],
+        approved: Approved,
+        key: &str,
+    ) -> Result<JobId, ApiError> {
+        let outside = |id| match self.0.machines.registry().find(id) {
+            Some(known) => !principal.scope.matches(known.id, &known.name, &known.labels),
+            // It exists for nobody; its operation says so.
+            None => false,
+        };
+        if let Some((_, name)) = targets.iter().find(|(id, _)| outside(*id)) {
+            return Err(ApiError::forbidden(format!(
+                "'{name}' is not within the scope of {} any more",
+                principal.name
+            )));
+        }
+        let command = self.check(&request, targets.len())?;
+        self.check_ready()?;
+        let hash = Sha256::digest(serde_json::to_vec(&request).map_err(ApiError::internal)?);
+        let key = Some((key.to_owned(), hash.into()));
+        let approved = Some(approved);
+        let admission = self.admission(principal, request, targets, &command, key, approved)?;
+        let machines = targets.iter().map(|(id, _)| *id);
+        let fits = admission
+            .job
+            .approval
+            .as_ref()
+            .is_some_and(|approved| approved.fits(&admission.work.body, machines));
+        if !fits {
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "approval_mismatch",
+                "this is not what was approved; nothing was started",
+            ));
+        }
+        match self.admit(admission).await? {
+            Submitted::Job(job) => Ok(job.id),
+            Submitted::Preview(_) => Err(ApiError::internal("a preview of what was approved")),
+        }
+    }
+
+    async fn admit(&self, admission: Admission) -> Result<Submitted, ApiError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Admit(Box::new(admission), reply);
         self.0.requests.send(request).await.map_err(|_| ApiError::draining())?;
@@ -81,6 +153,20 @@ impl Operations {
             _ => None,
         };
         job.to_api(counts, single)
+    }
+
+    /// The machines of a request, when it could be submitted.
+    ///
+    /// # Errors
+    /// 404 and 422 when it makes no sense.
+    pub(crate) fn check_request(
+        &self,
+        principal: &Principal,
+        request: &JobRequest,
+    ) -> Result<Vec<Arc<Known>>, ApiError> {
+        let targets = self.0.machines.resolve(principal, &request.selector)?;
+        self.check(request, targets.len())?;
+        Ok(targets)
     }
 
     fn check(&self, request: &JobRequest, targets: usize) -> Result<ExecuteCommand, ApiError> {
@@ -156,9 +242,10 @@ impl Operations {
         &self,
         principal: &Principal,
         request: JobRequest,
-        targets: &[Arc<Known>],
+        targets: &[(MachineId, &str)],
         command: &ExecuteCommand,
         key: Option<(String, [u8; 32])>,
+        approval: Option<Approved>,
     ) -> Result<Admission, ApiError> {
         let now_us = self.0.clock.micros();
         let id = JobId::new();
@@ -170,13 +257,16 @@ impl Operations {
         let operations = targets
             .iter()
             .zip(0..)
-            .map(|(known, ordinal)| OperationRow::new(id, ordinal, known.id, &known.name, now_us))
+            .map(|((machine, name), ordinal)| {
+                OperationRow::new(id, ordinal, *machine, name, now_us)
+            })
             .collect();
         // Machine names up to a point: the operations' rows have them all.
-        let names: Vec<&str> = targets.iter().take(100).map(|known| known.name.as_str()).collect();
+        let names: Vec<&str> = targets.iter().take(100).map(|(_, name)| *name).collect();
         let detail = serde_json::json!({
             "selector": request.selector, "operation": redacted(&request.operation),
             "machines": targets.len(), "names": names, "rollout": request.rollout,
+            "approval": approval.as_ref().map(|approved| approved.id),
         });
         let job = JobRow {
             id,
@@ -192,13 +282,14 @@ impl Operations {
             created_us: now_us,
             finished_us: None,
             cancel_requested_us: None,
+            approval,
         };
         Ok(Admission { job, operations, work: Arc::new(work), key, detail })
     }
 }
 
 /// What the audit shows of an operation: values of environment variables are where secrets are.
-fn redacted(operation: &OperationRequest) -> OperationRequest {
+pub(crate) fn redacted(operation: &OperationRequest) -> OperationRequest {
     let mut operation = operation.clone();
     let OperationRequest::ExecuteCommand(command) = &mut operation;
     for value in command.env.values_mut() {

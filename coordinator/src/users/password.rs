@@ -93,6 +93,20 @@ impl Users {
         .await
     }
 
+    /// Whether it is the person's password.
+    ///
+    /// # Errors
+    /// 503 when too many wait, or when the database does not answer.
+    pub async fn check_password(
+        &self,
+        user: reeve_protocol::UserId,
+        password: String,
+    ) -> Result<bool, ApiError> {
+        let row = super::store::find_user(&mut *self.db.reader().await?, &user.to_string()).await?;
+        let stored = row.and_then(|row| row.password);
+        self.verify_password(Password::given(password), stored).await
+    }
+
     async fn hashing<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,5 +1,6 @@
 //! What this machine is asked to do: the table of operations, what runs, what is remembered.
 
+mod approval;
 mod attend;
 mod exec;
 mod operation;
@@ -232,6 +233,9 @@ impl Operations {
         }
         if request.expires_in_ms == Some(0) {
             return Err(refusal("expired", "its time to start was over when it arrived"));
+        }
+        if let Some(stamp) = &request.approval {
+            approval::check(stamp, &request.body)?;
         }
         match name {
             ExecuteCommand::NAME => exec::start(self, id, request).map(Answer::Started),

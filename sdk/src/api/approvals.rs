@@ -41,7 +41,7 @@ impl ApprovalState {
 }
 
 /// A yes that is waited for, or was given. It binds to exactly what it shows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Approval {
     /// Its id.
@@ -67,7 +67,10 @@ pub struct Approval {
     pub effect: Effect,
     /// Why it has that effect.
     pub effect_reasons: Vec<String>,
-    /// On which machines, by name.
+    /// How many machines.
+    #[serde(default)]
+    pub machine_count: u32,
+    /// On which machines, by name; in lists the first hundred.
     pub machines: Vec<ApprovalMachine>,
     /// What would take it back.
     pub undo: Option<String>,
@@ -88,6 +91,89 @@ pub struct Approval {
     /// What it was used for.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
     pub job_id: Option<JobId>,
+}
+
+/// What a problem `approval_required` brings along: nothing was run, and this is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApprovalNeeded {
+    /// Its id; `GET /api/approvals/{id}` shows all of it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub id: ApprovalId,
+    /// SHA-256 over operation, machines and expiry, hexadecimal.
+    pub digest: String,
+    /// What it may do.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub effect: Effect,
+    /// On how many machines.
+    pub machine_count: u32,
+    /// How many different people have to say yes.
+    pub needed: u32,
+    /// The asker's own yes does not count.
+    pub other_than_requester: bool,
+    /// Deciding needs the password again.
+    pub step_up: bool,
+    /// The rule that asks for it.
+    pub rule: String,
+    /// It is worth nothing from then on.
+    pub expires: Time,
+}
+
+impl From<&Approval> for ApprovalNeeded {
+    fn from(approval: &Approval) -> Self {
+        Self {
+            id: approval.id,
+            digest: approval.digest.clone(),
+            effect: approval.effect,
+            machine_count: approval.machine_count,
+            needed: approval.needed,
+            other_than_requester: approval.other_than_requester,
+            step_up: approval.step_up,
+            rule: approval.rule.clone(),
+            expires: approval.expires,
+        }
+    }
+}
+
+/// Take back what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Withdraw {
+    /// For the record.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A rule of the coordinator's policy, as its settings say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PolicyRuleView {
+    /// The selector of the machines it is about.
+    #[serde(rename = "match")]
+    pub selector: String,
+    /// `allow`, `approve:N`, `deny`; none: the default.
+    pub read: Option<String>,
+    /// Likewise.
+    pub change: Option<String>,
+    /// Likewise.
+    pub destroy: Option<String>,
+    /// The asker's own yes does not count; none: it does where one is enough.
+    pub other_than_requester: Option<bool>,
+    /// Deciding needs the password again; none: for what destroys.
+    pub step_up: Option<bool>,
+    /// `task`, `command` or both.
+    pub applies_to: Vec<String>,
+}
+
+/// What needs whose yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PolicyView {
+    /// The rules; the strictest that matches a target wins.
+    pub rules: Vec<PolicyRuleView>,
+    /// How long an approval can be given and used, milliseconds.
+    pub expire_ms: u64,
 }
 
 /// A machine of an approval.

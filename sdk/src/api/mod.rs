@@ -13,7 +13,10 @@ mod time;
 mod users;
 mod vault;
 
-pub use approvals::{Approval, ApprovalDecision, ApprovalMachine, ApprovalState, Decide};
+pub use approvals::{
+    Approval, ApprovalDecision, ApprovalMachine, ApprovalNeeded, ApprovalState, Decide,
+    PolicyRuleView, PolicyView, Withdraw,
+};
 pub use auth::{
     ApiKey, ApiKeyCreated, LoginRequest, LoginResponse, NewApiKey, SetupRequest, Ticket, WhoAmI,
 };

@@ -3,7 +3,7 @@
 use reeve_protocol::CoordinatorId;
 use serde::{Deserialize, Serialize};
 
-use super::{Provider, Time, UsageRow, VaultStatus};
+use super::{ApprovalNeeded, Provider, Time, UsageRow, VaultStatus};
 
 /// One page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Problem {
     /// Names near the one that was not found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nearest: Vec<String>,
+    /// With `approval_required`: what is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Box<ApprovalNeeded>>,
 }
 
 /// What anybody may know.

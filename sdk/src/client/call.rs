@@ -240,5 +240,6 @@ fn unspoken_problem(status: StatusCode) -> Problem {
         code: format!("http_{}", status.as_u16()),
         request_id: String::new(),
         nearest: Vec::new(),
+        approval: None,
     }
 }

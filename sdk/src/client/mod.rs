@@ -1,5 +1,6 @@
 //! The client: one method per route, grouped as the routes are.
 
+mod approvals;
 mod builder;
 mod call;
 mod coordinator;

@@ -75,7 +75,10 @@ impl Conductor {
             }
         };
         let work = Arc::clone(&admission.work);
-        self.book.add(&admission.job, &admission.operations, work, progress);
+        let machines = admission.operations.iter().map(|row| row.machine_id);
+        let approval = admission.job.approval.as_ref();
+        let fits = approval.is_none_or(|approved| approved.fits(&work.body, machines));
+        self.book.add(&admission.job, &admission.operations, work, progress, fits);
         self.release(admission.job.id);
         self.book.admissions.push(Pending { admission, reply });
     }

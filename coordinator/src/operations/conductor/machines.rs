@@ -121,8 +121,12 @@ impl Conductor {
         let Some(job) = self.book.jobs.get_mut(&id) else { return };
         for operation_id in job.progress.release() {
             let Some(operation) = self.book.operations.get_mut(&operation_id) else { continue };
-            let machine = self.book.machines.entry(operation.machine).or_default();
             operation.phase = Phase::Waiting;
+            if let Some(ending) = gone(&self.registry, operation) {
+                self.book.endings.push((operation_id, ending));
+                continue;
+            }
+            let machine = self.book.machines.entry(operation.machine).or_default();
             if machine.session.is_none() && !waits {
                 let ending = unreachable(&self.registry, operation);
                 self.book.endings.push((operation_id, ending));
@@ -135,6 +139,7 @@ impl Conductor {
 
     /// Operations that may be sent now, their places taken. Whoever cannot record it puts them back.
     pub(super) fn pick(&mut self) -> Vec<(OperationId, Arc<Session>)> {
+        let now_us = self.clock.micros();
         let mut picked = Vec::new();
         for id in std::mem::take(&mut self.book.dirty_machines) {
             let Some(machine) = self.book.machines.get_mut(&id) else { continue };
@@ -146,6 +151,11 @@ impl Conductor {
                 && let Some(operation_id) = machine.waiting.pop_front()
             {
                 let Some(operation) = self.book.operations.get_mut(&operation_id) else { continue };
+                let job = self.book.jobs.get(&operation.job);
+                if let Some(ending) = job.and_then(|job| job.bar(now_us, &operation.name)) {
+                    self.book.endings.push((operation_id, ending));
+                    continue;
+                }
                 machine.in_flight.insert(operation_id);
                 operation.phase = Phase::Sent;
                 operation.sent_to = Some((session.boot_id.clone(), session.journal));
@@ -176,10 +186,12 @@ impl Conductor {
         let Some(operation) = self.book.operations.get(&id) else { return };
         let Some(job) = self.book.jobs.get(&operation.job) else { return };
         let Some((boot_id, journal)) = operation.sent_to.clone() else { return };
-        let expires_in_ms =
-            job.expires_us.map(|at| u64::try_from(at.saturating_sub(now_us)).unwrap_or(0) / 1000);
+        let expires_in_ms = job
+            .start_by_us()
+            .map(|at| u64::try_from(at.saturating_sub(now_us)).unwrap_or(0) / 1000);
         let body = job.work.body.clone();
-        let request = Request { boot_id, journal, expires_in_ms, body, approval: None };
+        let approval = job.approval.as_ref().map(|(approved, _)| approved.stamp.clone());
+        let request = Request { boot_id, journal, expires_in_ms, body, approval };
         self.writer.put(Command::Open(Box::new(Opening {
             operation: id,
             job: operation.job,
@@ -213,7 +225,9 @@ impl Conductor {
                 continue;
             }
             let Some(job) = self.book.jobs.get(&operation.job) else { continue };
-            if job.expires_us.is_some_and(|at| at <= now_us) {
+            if let Some(ending) = job.bar(now_us, &operation.name) {
+                self.book.endings.push((*id, ending));
+            } else if job.expires_us.is_some_and(|at| at <= now_us) {
                 let ending = Ending::decided(
                     OperationState::Expired,
                     "expired",
@@ -279,6 +293,20 @@ impl Conductor {
             Err(error) => tracing::warn!(%error, "an operation could not be looked up"),
         }
     }
+}
+
+/// Why nothing can be given to a machine that was revoked or removed before its turn came: what was
+/// approved names its machines, whatever became of them meanwhile.
+fn gone(registry: &Registry, operation: &Operation) -> Option<Ending> {
+    let known = registry.find(operation.machine);
+    if known.is_some_and(|known| known.revoked_us.is_none()) {
+        return None;
+    }
+    Some(Ending::decided(
+        OperationState::Refused,
+        "machine_revoked",
+        format!("'{}' was revoked or removed; it never started", operation.name),
+    ))
 }
 
 /// Why a machine without a session cannot be given anything.

@@ -21,6 +21,8 @@ enum Unknown {
     Cancelled,
     /// It never arrived, and its time is up.
     Expired,
+    /// It never arrived, and its approval is worth nothing any more.
+    Barred(Box<Ending>),
     /// It may have started.
     Lost(&'static str, String),
 }
@@ -88,6 +90,7 @@ impl Conductor {
                 "cancelled",
                 "it was cancelled before it started",
             ),
+            Unknown::Barred(ending) => *ending,
             Unknown::Expired => {
                 decided(OperationState::Expired, "expired", "its time was up before it started")
             }
@@ -128,8 +131,11 @@ impl Conductor {
             return Unknown::Cancelled;
         }
         let now_us = self.clock.micros();
-        let expires = self.book.jobs.get(&operation.job).and_then(|job| job.expires_us);
-        if expires.is_some_and(|at| at <= now_us) {
+        let Some(job) = self.book.jobs.get(&operation.job) else { return Unknown::SendAgain };
+        if let Some(ending) = job.bar(now_us, &operation.name) {
+            return Unknown::Barred(Box::new(ending));
+        }
+        if job.expires_us.is_some_and(|at| at <= now_us) {
             return Unknown::Expired;
         }
         Unknown::SendAgain

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::{Admission, Admitted, CancelTarget};
 use crate::db::DbError;
 use crate::fleet::Session;
+use crate::operations::approved::Approved;
 use crate::operations::body;
 use crate::operations::rollout::{Progress, Verdict};
 use crate::operations::row::{Ending, JobRow, OperationRow};
@@ -62,6 +63,22 @@ pub struct Job {
     pub open: usize,
     pub expires_us: Option<i64>,
     pub output_limit: u64,
+    /// The yes it runs with, and whether that was given to what would be sent.
+    pub approval: Option<(Approved, bool)>,
+}
+
+impl Job {
+    /// Nothing of it starts from then on: nobody waits longer, or the yes is worth nothing more.
+    pub fn start_by_us(&self) -> Option<i64> {
+        let approval = self.approval.as_ref().map(|(approved, _)| approved.stamp.expires_us);
+        self.expires_us.into_iter().chain(approval).min()
+    }
+
+    /// Why an operation that has not started may not any more because of its approval.
+    pub fn bar(&self, now_us: i64, machine: &str) -> Option<Ending> {
+        let (approved, fits) = self.approval.as_ref()?;
+        approved.bar(*fits, now_us, machine)
+    }
 }
 
 /// A machine with a session or with something open.
@@ -111,13 +128,15 @@ pub struct Book {
 }
 
 impl Book {
-    /// Puts a job in with all its operations pending.
+    /// Puts a job in with all its operations pending. `fits` says whether its approval, if it
+    /// needed one, was given to this work on these machines.
     pub fn add(
         &mut self,
         job: &JobRow,
         rows: &[OperationRow],
         work: Arc<Work>,
         progress: Progress,
+        fits: bool,
     ) {
         for row in rows {
             let operation = Operation {
@@ -137,6 +156,7 @@ impl Book {
             open: rows.len(),
             expires_us: job.expires_us,
             output_limit: job.output_limit,
+            approval: job.approval.clone().map(|approved| (approved, fits)),
         };
         self.jobs.insert(job.id, job_state);
     }
@@ -154,11 +174,13 @@ impl Book {
         }
     }
 
-    /// Puts a job in that a former run of the coordinator left open. What its rollout says now.
+    /// Puts a job in that a former run of the coordinator left open; `machines` are all of its
+    /// machines. What its rollout says now.
     pub fn restore(
         &mut self,
         job: &JobRow,
         rows: Vec<OperationRow>,
+        machines: &[MachineId],
         counts: &JobCounts,
         now_us: i64,
     ) -> Result<Verdict, DbError> {
@@ -185,7 +207,11 @@ impl Book {
             under_way,
             ended - counts.succeeded.min(ended),
         );
-        self.add(job, &rows, work, progress);
+        let fits = job
+            .approval
+            .as_ref()
+            .is_none_or(|approved| approved.fits(&work.body, machines.iter().copied()));
+        self.add(job, &rows, work, progress, fits);
         for row in rows {
             let machine = self.machines.entry(row.machine_id).or_default();
             machine.gone_us = now_us;

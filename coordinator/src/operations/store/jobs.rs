@@ -7,13 +7,14 @@ use reeve_sdk::api::{JobCounts, JobState, OperationState};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+use super::super::approved::Approved;
 use super::super::row::JobRow;
 use super::read::parse;
 use super::signed;
 use crate::db::{DbError, Tx};
 
 const COLUMNS: &str = "id, principal, selector, operation, rollout, output_limit, expires_us, \
-                       state, created_us, finished_us, cancel_requested_us";
+                       state, created_us, finished_us, cancel_requested_us, approval";
 
 /// Which jobs.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +35,9 @@ pub async fn insert_job(
 ) -> Result<(), DbError> {
     sqlx::query(
         "insert into jobs (id, principal, selector, operation, rollout, output_limit, expires_us,
-                           state, created_us, finished_us, idempotency_key, request_hash)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                           state, created_us, finished_us, idempotency_key, request_hash,
+                           approval)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(job.id.to_string())
     .bind(&job.principal)
@@ -49,6 +51,7 @@ pub async fn insert_job(
     .bind(job.finished_us)
     .bind(key.map(|(key, _)| key.as_str()))
     .bind(key.map(|(_, hash)| &hash[..]))
+    .bind(job.approval.as_ref().map(Approved::to_text))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -206,6 +209,7 @@ fn read(row: &AnyRow) -> Result<JobRow, DbError> {
         created_us: row.try_get(8)?,
         finished_us: row.try_get(9)?,
         cancel_requested_us: row.try_get(10)?,
+        approval: row.try_get::<Option<&str>, _>(11)?.map(Approved::from_text),
     })
 }
 

@@ -1,0 +1,26 @@
+//! What a direct command may do, as far as the policy has to know.
+
+use reeve_protocol::ops::{Effect, Mode, Network};
+use reeve_sdk::api::OperationRequest;
+
+use crate::operations;
+use crate::problem::ApiError;
+
+/// The effect, and why it has it.
+///
+/// # Errors
+/// 422 when the operation is none.
+pub(super) fn assess(operation: &OperationRequest) -> Result<(Effect, Vec<String>), ApiError> {
+    let command = operations::build_body(operation)?;
+    // What may talk to others can change them.
+    if command.mode == Mode::Inspect && command.network != Network::Use {
+        return Ok((
+            Effect::Read,
+            vec!["inspect mode: the kernel lets it change nothing".to_owned()],
+        ));
+    }
+    let assessment = reeve_risk::assess(&command.command, &command.env);
+    let findings = assessment.findings.iter();
+    let reasons = findings.map(|finding| format!("{}: {}", finding.segment, finding.reason));
+    Ok((assessment.effect, reasons.collect()))
+}
