@@ -39,6 +39,9 @@ pub(crate) fn assess(
     match command {
         Command::Argv(argv) => {
             let args: Vec<Arg> = argv.iter().map(Arg::literal).collect();
+            if args.first().is_none_or(|program| program.text.is_empty()) {
+                walk.opaque("", "it names no program".to_owned());
+            }
             walk.run(&args, &shown(&whole), None);
         }
         Command::Shell(line) => walk.shell_text(line),

@@ -35,6 +35,7 @@ mod check;
 mod command;
 mod expand;
 mod judge;
+mod literal;
 mod options;
 mod redirect;
 mod rule;

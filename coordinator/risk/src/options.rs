@@ -51,6 +51,19 @@ fn look_up<'r>(chain: &[&'r Rule], name: &str) -> Option<&'r OptionRule> {
         .max_by_key(|option| option.effect)
 }
 
+/// The word behind an option. One that may be several is an operand too.
+fn next_value(parsed: &mut Parsed<'_>, args: &[Arg], at: &mut usize) -> Option<Arg> {
+    let value = args.get(*at)?;
+    *at += 1;
+    if value.loose {
+        parsed.operands.push(value.clone());
+        if value.may_be_option() && parsed.doubtful.is_none() {
+            parsed.doubtful = Some(value.clone());
+        }
+    }
+    Some(value.clone())
+}
+
 pub(crate) fn parse<'r>(chain: &[&'r Rule], args: &[Arg], options_first: bool) -> Parsed<'r> {
     let single_dash = chain.last().is_some_and(|rule| rule.single_dash);
     let mut parsed = Parsed::default();
@@ -77,11 +90,6 @@ pub(crate) fn parse<'r>(chain: &[&'r Rule], args: &[Arg], options_first: bool) -
         }
         at += 1;
         let part = |text: &str| Arg { text: text.to_owned(), lead: false, ..arg.clone() };
-        let next_value = |at: &mut usize| {
-            let value = args.get(*at).cloned();
-            *at += usize::from(value.is_some());
-            value
-        };
         if single_dash || text.starts_with("--") {
             let (name, joined) = match text.split_once('=') {
                 Some((name, value)) => (name, Some(part(value))),
@@ -98,7 +106,7 @@ pub(crate) fn parse<'r>(chain: &[&'r Rule], args: &[Arg], options_first: bool) -
             let takes = rule.map_or(TakesValue::No, |rule| rule.value);
             let value = match joined {
                 Some(value) => Some(value),
-                None if takes == TakesValue::Yes => next_value(&mut at),
+                None if takes == TakesValue::Yes => next_value(&mut parsed, args, &mut at),
                 None => None,
             };
             parsed.given.push(Given { name, rule, value });
@@ -116,7 +124,7 @@ pub(crate) fn parse<'r>(chain: &[&'r Rule], args: &[Arg], options_first: bool) -
             let value = match takes {
                 TakesValue::No => None,
                 _ if !behind.is_empty() => Some(part(behind)),
-                TakesValue::Yes => next_value(&mut at),
+                TakesValue::Yes => next_value(&mut parsed, args, &mut at),
                 TakesValue::Attached => None,
             };
             parsed.given.push(Given { name, rule, value });

@@ -10,6 +10,8 @@ pub(crate) const MAX_PARSED: usize = 16 * 1024;
 const MAX_OPENERS: usize = 200;
 /// How deep openers may be inside each other at the most, quotes not considered.
 const MAX_DEPTH: usize = 12;
+/// Operators in a text with `[[`.
+const MAX_TESTS: usize = 64;
 /// Shell texts parsed for one command: substitutions, `sh -c`, `eval`.
 pub(crate) const MAX_TEXTS: usize = 64;
 
@@ -55,6 +57,11 @@ pub(crate) fn is_parsable(text: &str) -> bool {
         .split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '{' | '}'))
         .filter(is_keyword)
         .count();
+    // Each of these is a level of the tree of `[[ … ]]`.
+    let tests = text.matches("&&").count() + text.matches("||").count() + text.matches('!').count();
+    if text.contains("[[") && tests > MAX_TESTS {
+        return false;
+    }
     openers <= MAX_OPENERS && deepest <= MAX_DEPTH && keywords <= 32 && backquotes <= 64
 }
 

@@ -5,6 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use brush_parser::ast;
 
+/// Set by the agent to something tame, unless a text names them other than to use them.
+pub(crate) const TAME: &[&str] =
+    &["HOME", "PWD", "OLDPWD", "USER", "LOGNAME", "HOSTNAME", "SHELL", "LANG"];
+/// Kept by the shell, and numbers; unless likewise.
+pub(crate) const NUMBERS: &[&str] =
+    &["UID", "EUID", "PPID", "RANDOM", "SECONDS", "LINENO", "COLUMNS", "LINES"];
+
 /// Where a value comes from, words as written.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
@@ -27,6 +34,11 @@ impl Variables {
     /// Those of `program`, whose text is `source`, inside of a text with `outer`.
     pub fn gather(outer: &Self, program: &ast::Program, source: &str) -> Self {
         let mut found = Self { seen: HashMap::new(), ..outer.clone() };
+        for name in TAME.iter().chain(NUMBERS) {
+            if source.contains(name) && bare_mentions(source, name) > 0 {
+                found.unknown.push((*name).to_owned());
+            }
+        }
         if !source.contains('=') && !source.contains("for") && !source.contains("read") {
             return found;
         }
@@ -92,14 +104,37 @@ impl Variables {
                 let prefix = simple.prefix.iter().flat_map(|prefix| &prefix.0);
                 let suffix = simple.suffix.iter().flat_map(|suffix| &suffix.0);
                 for item in prefix.chain(suffix) {
-                    if let ast::CommandPrefixOrSuffixItem::AssignmentWord(assignment, _) = item {
-                        self.assignment(assignment);
+                    match item {
+                        ast::CommandPrefixOrSuffixItem::AssignmentWord(assignment, _) => {
+                            self.assignment(assignment);
+                        }
+                        ast::CommandPrefixOrSuffixItem::ProcessSubstitution(_, inner) => {
+                            self.list(&inner.list);
+                        }
+                        ast::CommandPrefixOrSuffixItem::IoRedirect(redirect) => {
+                            self.redirect(redirect)
+                        }
+                        ast::CommandPrefixOrSuffixItem::Word(_) => {}
                     }
                 }
             }
-            ast::Command::Compound(compound, _) => self.compound(compound),
+            ast::Command::Compound(compound, redirects) => {
+                self.compound(compound);
+                redirects.iter().flat_map(|list| &list.0).for_each(|one| self.redirect(one));
+            }
             ast::Command::Function(function) => self.compound(&function.body.0),
             ast::Command::ExtendedTest(..) => {}
+        }
+    }
+
+    fn redirect(&mut self, redirect: &ast::IoRedirect) {
+        if let ast::IoRedirect::File(
+            _,
+            _,
+            ast::IoFileRedirectTarget::ProcessSubstitution(_, inner),
+        ) = redirect
+        {
+            self.list(&inner.list);
         }
     }
 
@@ -149,6 +184,7 @@ impl Variables {
 /// How often `name` stands in `text` as a word of its own, not behind `$` or `${`.
 fn bare_mentions(text: &str, name: &str) -> usize {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let text = &without_plain_arithmetic(text);
     text.match_indices(name)
         .filter(|(at, _)| {
             let before = &text[..*at];
@@ -160,6 +196,30 @@ fn bare_mentions(text: &str, name: &str) -> usize {
             !inside && !before.ends_with('$') && !braced
         })
         .count()
+}
+
+/// `text` without the arithmetic that assigns nothing.
+fn without_plain_arithmetic(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("$((") {
+        kept.push_str(before);
+        match behind.split_once("))") {
+            Some((inner, after))
+                if !inner.contains(['=', '[', '$', '`'])
+                    && !inner.contains("++")
+                    && !inner.contains("--") =>
+            {
+                rest = after;
+            }
+            _ => {
+                kept.push_str("$((");
+                rest = behind;
+            }
+        }
+    }
+    kept.push_str(rest);
+    kept
 }
 
 /// A value of the environment given with the command, unless the text assigns the name too.

@@ -15,6 +15,9 @@ const MAX_DEPTH: usize = 12;
 /// Programs judged for one command.
 const MAX_COMMANDS: usize = 2_000;
 
+/// Values of variables worked out for one command; beyond, nothing is known of any.
+const MAX_EVALUATIONS: usize = 5_000;
+
 pub(crate) struct Walk<'r> {
     pub rules: &'r Rules,
     pub env: &'r BTreeMap<String, String>,
@@ -31,6 +34,8 @@ pub(crate) struct Walk<'r> {
     depth: usize,
     texts: usize,
     commands: usize,
+    /// Values of variables that may still be worked out.
+    pub values_left: std::cell::Cell<usize>,
     findings: Vec<Finding>,
     effect: Effect,
     network: Network,
@@ -50,6 +55,7 @@ impl<'r> Walk<'r> {
             depth: 0,
             texts: 0,
             commands: 0,
+            values_left: std::cell::Cell::new(MAX_EVALUATIONS),
             findings: Vec::new(),
             effect: Effect::Read,
             network: Network::None,
@@ -114,6 +120,9 @@ impl<'r> Walk<'r> {
         let reason = format!("{what}, so what it does cannot be told");
         self.find(Effect::Change, segment, reasons::UNPARSABLE, reason);
         self.named_destruction(segment);
+        // Where this text ends is part of what is not understood.
+        let around = self.source.clone();
+        self.named_destruction(&around);
     }
 
     /// A text for another shell, which sees none of the variables and functions of this one.

@@ -157,7 +157,7 @@ fn kill(walk: &mut Walk<'_>, rule: &Rule, args: &[Arg], segment: &str) {
             _ if signal.is_none() && targets.is_empty() && is_signal(text) => {
                 signal = Some(text[1..].to_owned());
             }
-            "--" => {}
+            "--" => targets.extend(rest.by_ref()),
             _ => targets.push(arg),
         }
     }
