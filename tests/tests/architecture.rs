@@ -89,7 +89,7 @@ fn crates_depend_only_on_what_their_place_allows() {
             );
         }
     }
-    let bans: [(&str, &[&str], &str); 6] = [
+    let bans: [(&str, &[&str], &str); 7] = [
         (
             "reeve-agent",
             &["sqlx", "axum", "reqwest", "hyper-rustls", "rmcp", "reeve-coordinator", "reeve-sdk"],
@@ -104,6 +104,11 @@ fn crates_depend_only_on_what_their_place_allows() {
             "reeve-stages",
             &["tokio", "reqwest", "hyper", "sqlx", "axum", "reeve-models", "reeve-coordinator"],
             "stages are pure functions of records: what they gave can be had again from the record alone",
+        ),
+        (
+            "reeve-risk",
+            &["tokio", "reqwest", "sqlx"],
+            "what a command may do is computed from its text alone, so that it is the same everywhere and every time",
         ),
         ("reeve-protocol", &["tokio"], "what is said on the wire knows nothing of how it travels"),
         (
