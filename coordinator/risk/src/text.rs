@@ -69,7 +69,7 @@ pub(crate) fn is_parsable(text: &str) -> bool {
 pub(crate) fn destroying_word<'t>(rules: &Rules, text: &'t str) -> Option<&'t str> {
     let boundary = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+'));
     text.split(boundary).filter(|word| !word.is_empty()).find(|word| {
-        let name = word.trim_matches(['-', '.']);
+        let name = *word;
         rules.find(name).is_some_and(|rule| rule.effect == Effect::Destroy)
             || matches!(name.to_ascii_uppercase().as_str(), "TRUNCATE" | "DROP")
             || matches!(
