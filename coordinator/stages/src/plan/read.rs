@@ -100,7 +100,10 @@ impl PlanError {
 #[serde(deny_unknown_fields)]
 struct Wire {
     kind: Kind,
+    // Models whose provider does not enforce the schema leave out what is empty.
+    #[serde(default)]
     summary: String,
+    #[serde(default)]
     steps: Vec<WireStep>,
     question: Option<String>,
     reason: Option<String>,
@@ -127,8 +130,10 @@ struct WireStep {
     expected: String,
     effect: Effect,
     timeout_s: Option<u64>,
+    #[serde(default)]
     depends_on: Vec<u32>,
     undo: Option<String>,
+    #[serde(default)]
     polling: bool,
 }
 

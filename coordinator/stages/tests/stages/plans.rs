@@ -104,6 +104,9 @@ fn the_other_answers_are_read() {
     ] {
         assert!(matches!(read(&input, &around), Ok(Reply::Plan { .. })), "{around}");
     }
+    let brief = r#"{"kind":"plan","summary":"Look","steps":[{"id":1,"machines":["web-1"],"shell":"df","purpose":"Look","expected":"Sizes","effect":"read"}]}"#;
+    assert!(matches!(read(&input, brief), Ok(Reply::Plan { .. })), "what is empty may be left out");
+    assert!(read(&input, r#"{"kind":"question","question":"Which?"}"#).is_ok());
     for unclear in [
         format!("```\n{plan}\n```\n```\n{plan}\n```"),
         format!("Sure! {plan}"),
