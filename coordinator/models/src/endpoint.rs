@@ -265,7 +265,7 @@ impl Endpoint {
 /// `base` with more of a path. `version`, such as `v1`, is put in when `base` does not end with one.
 pub(crate) fn join(base: &Url, version: &str, rest: &[&str]) -> Url {
     let mut url = base.clone();
-    let last = base.path_segments().and_then(|mut all| all.next_back()).unwrap_or_default();
+    let last = base.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let has_version = last.starts_with('v') && last[1..].starts_with(|c: char| c.is_ascii_digit());
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty();
@@ -275,4 +275,50 @@ pub(crate) fn join(base: &Url, version: &str, rest: &[&str]) -> Url {
         path.extend(rest);
     }
     url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_private_networks_are_private() {
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("10.0.0.1", true),
+            ("172.16.0.1", true),
+            ("192.168.1.1", true),
+            ("::1", true),
+            ("fd00::1", true),
+            ("::ffff:10.0.0.1", true),
+            ("::ffff:192.0.2.1", false),
+            ("192.0.2.1", false),
+            ("169.254.169.254", false),
+            ("0.0.0.0", false),
+            ("fe80::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_a_public_address_is_not_spoken_to_in_the_clear() {
+        // An address in the place of a name resolves to itself, without asking anybody.
+        let resolve = |name: &str| PrivateOnly.resolve(name.parse().unwrap());
+        assert!(resolve("127.0.0.1").await.is_ok());
+        assert!(resolve("192.0.2.1").await.is_err());
+    }
+
+    #[test]
+    fn paths_are_put_behind_the_base_whatever_its_form() {
+        let joined = |base: &str, version: &str| {
+            join(&Url::parse(base).unwrap(), version, &["x", "y"]).to_string()
+        };
+        assert_eq!(joined("https://a.example", "v1"), "https://a.example/v1/x/y");
+        assert_eq!(joined("https://a.example/v1", "v1"), "https://a.example/v1/x/y");
+        assert_eq!(joined("https://a.example/v1beta/", "v1"), "https://a.example/v1beta/x/y");
+        assert_eq!(joined("https://a.example/openai/v1", ""), "https://a.example/openai/v1/x/y");
+        assert_eq!(joined("https://a.example/vault", "v1"), "https://a.example/vault/v1/x/y");
+    }
 }

@@ -241,7 +241,11 @@ async fn behave(state: &Arc<State>, asked: &Asked, behaviour: Behaviour) -> Resp
         }
         Behaviour::CutMidEvent => {
             let text = format!("{}data: {{\"choi", begin());
-            let cut = stream::once(async { Err(io::Error::other("cut")) });
+            // What was written has to be on its way before the connection is dropped.
+            let cut = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(io::Error::other("cut"))
+            });
             stream_reply(wire, pieces(text.into_bytes()).chain(cut).boxed())
         }
         Behaviour::EndsEarly => good(wire, begin()),

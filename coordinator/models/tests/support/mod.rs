@@ -1,5 +1,6 @@
 //! What the tests over HTTP share.
-#![allow(dead_code)]
+// Each test file uses some of it; what fails here fails its test.
+#![allow(dead_code, clippy::expect_used, clippy::unwrap_used)]
 
 use std::sync::Arc;
 
@@ -117,4 +118,29 @@ pub fn outcomes(result: &Result<Answer, AskError>) -> Vec<String> {
         Err(error) => error.calls(),
     };
     calls.iter().map(|call| call.outcome.clone()).collect()
+}
+
+/// Two providers, `one` and `two`, on different wires.
+pub struct Two {
+    pub first: FakeModel,
+    pub second: FakeModel,
+    pub models: Models,
+    pub clock: ManualClock,
+}
+
+pub async fn two(list: &[&str]) -> Two {
+    let (first, second) = (FakeModel::start().await.unwrap(), FakeModel::start().await.unwrap());
+    let clock = ManualClock::default();
+    let models = Models::new(options(&clock), Arc::new(FixedKeys::key("sk-canary-5d1f"))).unwrap();
+    let providers =
+        vec![first.provider("one", Wire::Anthropic), second.provider("two", Wire::OpenaiChat)];
+    models.set(providers, roles_of(list));
+    Two { first, second, models, clock }
+}
+
+impl Two {
+    pub async fn ask(&self) -> Result<Answer, AskError> {
+        let prompt = Prompt::text("", "Hello?");
+        ask(&self.models, &Ask::new(ModelRole::Planner, &prompt)).await.0
+    }
 }
