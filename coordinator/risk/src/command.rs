@@ -114,6 +114,14 @@ impl Walk<'_> {
     }
 
     fn named(&mut self, program: &str, args: &[Arg], segment: &str, stdin: Option<&str>) {
+        if self.defining.iter().any(|function| function == program) {
+            let reason = format!(
+                "the function `{}` calls itself, and may do so without end",
+                shown(program)
+            );
+            self.find(Effect::Destroy, segment, reasons::OPAQUE, reason);
+            return;
+        }
         if self.functions.iter().any(|function| function == program) {
             // Its body was judged where it was defined; what it is given may be run by it.
             self.hidden_destruction(segment);

@@ -25,6 +25,8 @@ pub(crate) struct Walk<'r> {
     pub variables: Variables,
     /// Defined so far, in a place that is certainly passed.
     pub functions: Vec<String>,
+    /// Whose bodies are being walked.
+    pub defining: Vec<String>,
     /// The text that is being walked.
     pub source: String,
     /// What the program that is being judged reads, where that is written in the line.
@@ -49,6 +51,7 @@ impl<'r> Walk<'r> {
             options: ParserOptions { enable_extended_globbing: false, ..ParserOptions::default() },
             variables: Variables::default(),
             functions: Vec::new(),
+            defining: Vec::new(),
             source: String::new(),
             stdin: None,
             inside: 0,
@@ -215,7 +218,9 @@ impl<'r> Walk<'r> {
         let ast::FunctionBody(body, redirects) = &function.body;
         self.redirects(redirects.as_ref(), || name.clone());
         self.inside += 1;
+        self.defining.push(name.clone());
         self.compound(body);
+        self.defining.pop();
         self.inside -= 1;
     }
 
