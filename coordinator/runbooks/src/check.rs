@@ -81,14 +81,18 @@ pub fn check(expect: &Expect, exit_code: Option<i32>, stdout: &[u8], stderr: &[u
     let went_well = exit_code == Some(0) || fine.is_some();
     let trouble = find_trouble(stderr);
 
+    let silent = stdout.iter().all(u8::is_ascii_whitespace);
+
     let mut findings = Vec::new();
     let mut broken = None;
     for rule in &expect.rules {
         let stream = if rule.stream == Stream::Stdout { stdout } else { stderr };
         match apply(rule, stream) {
             Ok(found) if found.is_empty() => {
-                // Absence is evidence only of a command that did its work and was read in full.
-                if let (Some(none), true, false) = (&rule.none, went_well, cut) {
+                // Absence is evidence only of a command that did its work and was read in full; where
+                // the runbook says what silence means, that is said once.
+                let said = silent && expect.empty.is_some() && rule.stream == Stream::Stdout;
+                if let (Some(none), true, false) = (&rule.none, went_well && !said, cut) {
                     findings.push(Found {
                         id: format!("{}.none", rule.id),
                         level: rule.none_level.unwrap_or(Level::Ok),
@@ -103,7 +107,6 @@ pub fn check(expect: &Expect, exit_code: Option<i32>, stdout: &[u8], stderr: &[u
             Err(why) => broken = Some(format!("the rule '{}' cannot be used: {why}", rule.id)),
         }
     }
-    let silent = stdout.iter().all(u8::is_ascii_whitespace);
     if let (Some(message), true, true) = (&expect.empty, silent, went_well) {
         findings.push(Found {
             id: "nothing".to_owned(),
@@ -152,7 +155,10 @@ pub fn check(expect: &Expect, exit_code: Option<i32>, stdout: &[u8], stderr: &[u
         if cut {
             (Outcome::Inconclusive, "The output is too long to be checked in full.".to_owned())
         } else {
-            (Outcome::NotMet, format!("The output does not show what was expected ({id})."))
+            let worst = findings.first().filter(|found| found.level == Level::Problem);
+            let reason = said(&format!("{id}.none")).or_else(|| worst.map(|f| f.message.clone()));
+            let plain = || format!("The output does not show what was expected ({id}).");
+            (Outcome::NotMet, reason.unwrap_or_else(plain))
         }
     } else if let (Some(line), false, true) = (&trouble, expect.noisy, silent) {
         disagreement = Some(format!("It exited with {}, but wrote: {line}", shown(exit_code)));
@@ -218,7 +224,9 @@ fn apply(rule: &Rule, stream: &[u8]) -> Result<Vec<Found>, String> {
         });
     }
     for found in &mut found {
-        found.message = found.message.replace("{count}", &count.to_string());
+        let (one, many) = found.message.split_once(" || ").unwrap_or(("", &found.message));
+        let message = if count == 1 && !one.is_empty() { one } else { many };
+        found.message = message.replace("{count}", &count.to_string());
     }
     Ok(found)
 }

@@ -285,7 +285,8 @@ fn find_name(
             SlotKind::Process | SlotKind::Package | SlotKind::Container => {
                 open && catalogue.vocabulary.is_service(&word.raw)
                     && !cues.contains(&word.canonical.as_str())
-                    && !matches!(word.canonical.as_str(), "docker" | "cron")
+                    && (kind == SlotKind::Package
+                        || !matches!(word.canonical.as_str(), "docker" | "cron"))
             }
             _ => false,
         }
@@ -318,7 +319,9 @@ fn find_name(
     if let Some(found) = (0..clause.len()).find(before) {
         return Some(found);
     }
-    loose.then(|| (0..clause.len()).find(free)).flatten()
+    // `stop worrying` names nothing.
+    let named = |n: &usize| free(n) && !clause[*n].raw.ends_with("ing");
+    loose.then(|| (0..clause.len()).find(named)).flatten()
 }
 
 /// A host to talk to: an address, a name with dots, a machine that is not said with `on`.
@@ -359,6 +362,11 @@ fn find_host(
     };
     if let Some(n) = named.or_else(led).or_else(any) {
         return Some(Value { text: clause[n].raw.clone(), places: vec![n], host: false });
+    }
+    // `the address of web-1` is asked of web-1, `ping web-1` is not.
+    let talks = ["ping", "resolve", "connect", "connection", "route"];
+    if !clause.iter().any(|word| talks.contains(&word.canonical.as_str())) {
+        return None;
     }
     let machine = (0..clause.len())
         .find(|n| matches!(&clause[*n].kind, Kind::Machines(at, false) if at.len() == 1))?;

@@ -59,7 +59,7 @@ pub struct Rule {
     /// Comparisons that all have to hold: `percent < 10`, `state != 'active'`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<String>,
-    /// What it says, with `{group}`, `{value}` and `{count}`.
+    /// What it says, with `{group}`, `{value}` and `{count}`: `One line. || {count} lines.`
     pub message: String,
     /// One finding for all matches, at the first of them, with their number as `{count}`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

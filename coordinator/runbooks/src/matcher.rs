@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::catalogue::Catalogue;
 use crate::clauses::{find_value, is_order, is_request};
 use crate::slots::{Filled, Slot};
-use crate::vocabulary::{Vocabulary, is_one_slip_away};
+use crate::vocabulary::{Vocabulary, is_one_slip_away, is_swapped};
 use crate::words::{Kind, Word};
 
 /// Part of the words of a clause that has to be understood, for looking.
@@ -14,6 +14,8 @@ const ENOUGH_TO_LOOK: f64 = 0.6;
 const ENOUGH_TO_CHANGE: f64 = 0.85;
 /// Words shorter than this are taken as written: one slip makes another word of them.
 const SHORTEST_WITH_SLIP: usize = 5;
+/// In words of this length two letters may be swapped, and nothing else.
+const SHORT_WITH_SWAP: usize = 4;
 
 /// A part of a phrase.
 #[derive(Clone, Debug, PartialEq)]
@@ -225,15 +227,20 @@ fn find_word(
         let word = &clause[*n];
         let known = catalogue.is_word(&word.canonical, &word.lower())
             || catalogue.vocabulary.is_service(&word.raw);
-        word.kind == Kind::Word
-            && word.raw.len() >= SHORTEST_WITH_SLIP
-            && !known
-            && words.iter().any(|w| {
+        if word.kind != Kind::Word || known {
+            return false;
+        }
+        let lower = word.lower();
+        words.iter().any(|w| match lower.len() {
+            0..SHORT_WITH_SWAP => false,
+            SHORT_WITH_SWAP => w.len() == lower.len() && is_swapped(w, &lower),
+            _ => {
                 w.len() >= SHORTEST_WITH_SLIP - 1
                     && (is_one_slip_away(w, &word.canonical)
-                        || is_one_slip_away(w, &word.lower())
-                        || catalogue.vocabulary.slips_to(&word.lower(), w))
-            })
+                        || is_one_slip_away(w, &lower)
+                        || catalogue.vocabulary.slips_to(&lower, w))
+            }
+        })
     });
     slip.map(|found| (found, true))
 }

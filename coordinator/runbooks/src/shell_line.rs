@@ -39,10 +39,7 @@ pub(crate) fn recognise(prompt: &str, vocabulary: &Vocabulary) -> Option<String>
     let sign = rest.iter().any(|w| is_option(w)) || has_operator(line);
     if word {
         let path = rest.first().is_some_and(|w| w.starts_with('/'))
-            && matches!(
-                program,
-                "find" | "touch" | "file" | "head" | "sort" | "mount" | "less" | "more"
-            );
+            && matches!(program, "find" | "touch" | "file" | "head" | "sort" | "less" | "more");
         let numbers =
             program == "kill" && !rest.is_empty() && rest.iter().all(|w| w.parse::<u32>().is_ok());
         return (sign || path || numbers).then(|| line.to_owned());

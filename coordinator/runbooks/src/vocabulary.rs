@@ -171,6 +171,17 @@ pub(crate) fn is_one_slip_away(left: &str, right: &str) -> bool {
     replaced || swapped
 }
 
+/// Whether two words are one slip apart with the same letters: two of them are swapped.
+#[must_use]
+pub(crate) fn is_swapped(left: &str, right: &str) -> bool {
+    let sorted = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    left != right && sorted(left) == sorted(right) && is_one_slip_away(left, right)
+}
+
 impl Vocabulary {
     /// Whether a word is one slip away from one that means `canonical`.
     pub(crate) fn slips_to(&self, word: &str, canonical: &str) -> bool {

@@ -145,7 +145,8 @@ fn push_bare(bare: &str, words: &mut Vec<Word>, vocabulary: &Vocabulary) {
         }
         return;
     }
-    let plain = lower.strip_suffix("'s").unwrap_or(&lower);
+    // The bytes of the lower case may be others than those that were written.
+    let owner = ["'s", "’s", "'S"].iter().find_map(|end| bare.strip_suffix(end));
     let kind = if let Ok(number) = lower.parse::<u64>() {
         Kind::Number(number)
     } else if is_date(&lower) {
@@ -155,7 +156,7 @@ fn push_bare(bare: &str, words: &mut Vec<Word>, vocabulary: &Vocabulary) {
     } else {
         Kind::Word
     };
-    let raw = if kind == Kind::Word { &bare[..plain.len().min(bare.len())] } else { bare };
+    let raw = owner.filter(|raw| kind == Kind::Word && !raw.is_empty()).unwrap_or(bare);
     words.push(Word::new(raw, kind, vocabulary));
 }
 

@@ -38,18 +38,15 @@ impl Builder {
         values: &Filled,
         machines: &[&Machine],
     ) -> Vec<String> {
-        let mut notes = Vec::new();
         // For each step of the runbook: which steps of the plan it became.
         let mut became: Vec<Vec<usize>> = Vec::new();
         for (at, step) in runbook.step.iter().enumerate() {
             let mut groups: Vec<(String, Option<usize>, Vec<String>)> = Vec::new();
-            let mut left_out: Vec<&str> = Vec::new();
             for machine in machines {
                 let line = step
                     .command_for(machine)
                     .and_then(|template| template::fill(template, values, shell_word).ok());
                 let Some(line) = line else {
-                    left_out.push(&machine.name);
                     continue;
                 };
                 let condition = match step.condition() {
@@ -68,13 +65,6 @@ impl Builder {
                     None => groups.push((line, condition, vec![machine.name.clone()])),
                 }
             }
-            if !left_out.is_empty() && became.iter().all(Vec::is_empty) && groups.is_empty() {
-                notes.push(format!(
-                    "“{}” has no command for {}.",
-                    runbook.title,
-                    left_out.join(", ")
-                ));
-            }
             let before = prerequisites(runbook, at);
             let mut places = Vec::new();
             for (line, condition, names) in groups {
@@ -89,7 +79,15 @@ impl Builder {
             }
             became.push(places);
         }
-        notes
+        let used = |machine: &&&Machine| {
+            became.iter().flatten().any(|n| self.steps[*n].machines.contains(&machine.name))
+        };
+        let left_out: Vec<&str> =
+            machines.iter().filter(|m| !used(m)).map(|m| m.name.as_str()).collect();
+        if left_out.is_empty() {
+            return Vec::new();
+        }
+        vec![format!("“{}” has no command for {}.", runbook.title, left_out.join(", "))]
     }
 
     /// Numbers of the plan's steps that a group of machines waits for.

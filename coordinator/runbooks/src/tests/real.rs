@@ -32,6 +32,8 @@ fn looks() -> impl Iterator<Item = (&'static Runbook, &'static RunbookStep)> {
         .filter(|(_, step)| step.network != Network::Use)
 }
 
+// The test is about these commands on a machine; the crate itself starts nothing.
+#[allow(clippy::disallowed_methods)]
 #[test]
 fn looks_that_say_they_were_tested_run_and_are_understood() {
     let machine = examples::machine("here", "test");
