@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Format, StateArgument};
 use crate::host;
+use crate::operations::Inspection;
 use crate::policy::{self, Policy};
 use crate::state::StateFolder;
 use crate::state::identity::{Identity, load_key};
@@ -80,8 +81,9 @@ pub async fn main(arguments: DoctorArguments) -> anyhow::Result<ExitCode> {
     check_state(&mut report, &path);
     let folder = StateFolder::at(path);
     let identity = check_identity(&mut report, &folder);
-    check_policy(&mut report, arguments.config.as_deref());
+    let policy = check_policy(&mut report, arguments.config.as_deref());
     check_containment(&mut report);
+    check_inspection(&mut report, &policy, &folder).await;
     let pin = identity.as_ref().and_then(|identity| identity.pin.parse().ok());
     let url = arguments.url.or(identity.map(|identity| identity.url));
     match url.map(|url| Endpoint::new(&url, pin)) {
@@ -130,13 +132,36 @@ fn check_identity(report: &mut Report, folder: &StateFolder) -> Option<Identity>
     }
 }
 
-fn check_policy(report: &mut Report, config: Option<&Path>) {
+/// The policy, or none when it cannot be used.
+fn check_policy(report: &mut Report, config: Option<&Path>) -> Policy {
     let path = config.unwrap_or(Path::new(policy::DEFAULT_PATH));
     match Policy::load(path, config.is_some()) {
-        Ok(_) if path.exists() => report.good("policy", format!("{} is valid", path.display())),
-        Ok(_) => report.good("policy", "none: everything is allowed"),
-        Err(error) => report.bad("policy", error.to_string()),
+        Ok(policy) => {
+            if path.exists() {
+                report.good("policy", format!("{} is valid", path.display()));
+            } else {
+                report.good("policy", "none: everything is allowed");
+            }
+            policy
+        }
+        Err(error) => {
+            report.bad("policy", error.to_string());
+            Policy::default()
+        }
     }
+}
+
+/// Whether commands can be kept from changing anything. Not needed by the agent itself.
+async fn check_inspection(report: &mut Report, policy: &Policy, folder: &StateFolder) {
+    let fact = Inspection::probe(Path::new("/proc/self/exe"), policy, folder).await.fact;
+    report.good(
+        "inspect mode",
+        if fact.available {
+            format!("works ({})", fact.walls.join(", "))
+        } else {
+            format!("not here: {}", fact.reason)
+        },
+    );
 }
 
 fn check_containment(report: &mut Report) {

@@ -1,11 +1,12 @@
 //! Attacks on the sandbox. Each is made twice on a scene of its own: without walls, where it has to
 //! get through, and in inspect mode, where it has to be stopped and leave no trace.
 
+use reeve_agent::keeper::wire::ToKeeper;
 use reeve_protocol::Outcome;
 use reeve_protocol::ops::{Command, ExecuteCommand, Network};
 
-use crate::kept::Setup;
-use crate::sandbox::{Ran, finish, inspect_with, walls};
+use crate::kept::{Setup, shell};
+use crate::sandbox::{Ran, finish, inspect_with, start, walls};
 use crate::scene::{Attacker, Scene};
 
 /// An attack by the program.
@@ -225,6 +226,28 @@ async fn the_kernel_and_its_settings_cannot_be_changed() {
 #[tokio::test]
 async fn ports_and_the_old_table_of_system_calls_cannot_be_used() {
     attack_by_program(&["reach_ports", "reach_one_port", "use_old_table"], Network::None);
+}
+
+#[tokio::test]
+async fn inspections_cannot_reach_each_other() {
+    let other = walls();
+    let mut kept = start(shell("echo $$; exec sleep 60"), Network::None, other.clone());
+    kept.hear_until(|kept| kept.to > 0);
+    let pid = kept.accepted.as_ref().and_then(|accepted| accepted.pid).expect("it runs");
+    for line in [
+        format!("kill -9 {pid}"),
+        format!("cat /proc/{pid}/environ"),
+        format!("ls /proc/{pid}/root/"),
+        format!("echo > /proc/{pid}/fd/1"),
+    ] {
+        let mine = walls();
+        assert_ne!(mine.uid, other.uid);
+        let ran = inspect_with(shell(&line), Network::None, mine);
+        assert_ne!(ran.outcome, Outcome::Exited { code: 0 }, "{line}: {ran:?}");
+    }
+    assert!(kept.result().is_none(), "it still runs");
+    kept.say(&ToKeeper::Cancel { reason: "enough".to_owned() });
+    assert!(matches!(finish(kept).outcome, Outcome::Cancelled { .. }));
 }
 
 /// Whatever the network: these are never allowed.

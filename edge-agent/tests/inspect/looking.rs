@@ -179,3 +179,8 @@ async fn command_without_walls_never_starts_in_inspect_mode() {
         "{ran:?}"
     );
 }
+
+#[tokio::test]
+async fn command_inherits_no_descriptors() {
+    assert_eq!(inspect("ls /proc/self/fd | wc -l").text(), "4\n");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::SandboxError;
@@ -57,13 +58,18 @@ pub fn expand<'a>(
     let homes = list_homes(&fs::read_to_string("/etc/passwd").unwrap_or_default());
     let mut found = BTreeSet::new();
     for pattern in patterns {
-        let candidates: Vec<String> = match pattern.strip_prefix('~') {
-            Some(rest) => homes.iter().map(|home| format!("{home}{rest}")).collect(),
-            None => vec![pattern.to_owned()],
+        let candidates: Vec<(Option<&str>, String)> = match pattern.strip_prefix('~') {
+            Some(rest) => {
+                homes.iter().map(|home| (Some(home.as_str()), format!("{home}{rest}"))).collect()
+            }
+            None => vec![(None, pattern.to_owned())],
         };
-        for candidate in candidates {
+        for (home, candidate) in candidates {
             // The target of a link is what has to be hidden. One that leads nowhere hides nothing.
             let Ok(path) = fs::canonicalize(Path::new(&candidate)) else { continue };
+            if home.is_some_and(|home| leads_astray(Path::new(home), &path)) {
+                continue;
+            }
             let path = path.to_string_lossy().into_owned();
             if path == "/" {
                 return Err(SandboxError::Policy(format!(
@@ -80,6 +86,14 @@ pub fn expand<'a>(
         )));
     }
     Ok(found)
+}
+
+/// Whether a user made something in the own home a link to what belongs to others. Followed, it
+/// would let any user hide `/var/log` from whoever looks at the machine.
+fn leads_astray(home: &Path, target: &Path) -> bool {
+    let inside = fs::canonicalize(home).is_ok_and(|home| target.starts_with(home));
+    let owner = |path: &Path| fs::metadata(path).map(|about| about.uid()).ok();
+    !inside && owner(home) != owner(target)
 }
 
 /// Homes of the users that this machine itself knows, and whatever is in `/home`: users of a
@@ -107,6 +121,19 @@ mod tests {
     fn homes_come_from_the_file_of_users() {
         let homes = list_homes("a:x:1:1::/srv/a/:/bin/sh\nb:x:2:2::/:/bin/sh\nc:x\n");
         assert!(homes.contains("/srv/a") && homes.contains("/root") && !homes.contains(""));
+    }
+
+    #[test]
+    fn user_cannot_hide_what_belongs_to_others() {
+        let (home, other) = (tempfile::tempdir().expect("a"), tempfile::tempdir().expect("b"));
+        std::os::unix::fs::chown(home.path(), Some(1), Some(1)).expect("run the tests as root");
+        let target = |path: &Path| fs::canonicalize(path).expect("there");
+        assert!(leads_astray(home.path(), &target(other.path())));
+        std::os::unix::fs::chown(other.path(), Some(1), Some(1)).expect("chown");
+        assert!(!leads_astray(home.path(), &target(other.path())), "the user's own, elsewhere");
+        let inner = home.path().join("of-root");
+        std::fs::write(&inner, "").expect("written");
+        assert!(!leads_astray(home.path(), &target(&inner)));
     }
 
     #[test]

@@ -149,8 +149,9 @@ struct MountLine {
 }
 
 fn list_mounts() -> Result<Vec<MountLine>, SandboxError> {
-    let text = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(SandboxError::step("reading /proc/self/mountinfo"))?;
+    // Of this thread, which alone is in the namespace if there are others.
+    let path = "/proc/thread-self/mountinfo";
+    let text = fs::read_to_string(path).map_err(SandboxError::step(format!("reading {path}")))?;
     Ok(text.lines().filter_map(parse_mount).collect())
 }
 
@@ -292,6 +293,28 @@ mod tests {
             let text = format!("{frozen}22 21 0:6 / /a\\040b/c {broken} shared:3 - tmpfs t rw\n");
             assert_eq!(find_writable(&parse(&text)).as_deref(), Some("/a b/c"), "{broken}");
         }
+    }
+
+    /// What kernels before 5.12 get, tried on this one, in a thread of its own.
+    #[test]
+    fn mounts_can_be_frozen_one_by_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, path) = (folder.path().join("file"), folder.path().to_owned());
+        let writes = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNS).expect("run the tests as root");
+            attach("none", "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, "").expect("private");
+            let target = path.to_str().expect("text");
+            attach("tmpfs", target, Some("tmpfs"), MsFlags::MS_NOEXEC, "").expect("mounted");
+            assert!(check_frozen().is_err());
+            let before = fs::write(&file, "");
+            freeze_each().expect("frozen");
+            check_frozen().expect("nothing is writable");
+            let mounts = list_mounts().expect("listed");
+            let ours = mounts.iter().find(|mount| mount.point == target).expect("there");
+            assert!(ours.flags.contains(MsFlags::MS_NOEXEC), "what was set stays");
+            (before.is_ok(), fs::write(&file, "").is_ok(), fs::write("/tmp/x", "").is_ok())
+        });
+        assert_eq!(writes.join().expect("it ran"), (true, false, false));
     }
 
     #[test]
