@@ -20,7 +20,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reeve_protocol::enrol::{Register, Registered};
-use reeve_protocol::ops::{Command, ExecuteCommand, Leftovers, Operation, SpoolFull, Stdin};
+use reeve_protocol::ops::{
+    Command, ExecuteCommand, ExplainOperation, Leftovers, Operation, SpoolFull, Stdin,
+};
 use reeve_protocol::token::{Pin, Token};
 use reeve_protocol::{
     Accepted, Acknowledge, ApprovalStamp, Body, Challenge, ClientLog, Containment, Control,
@@ -194,6 +196,11 @@ fn requests(all: &mut Samples) {
     };
     let envelope = Envelope::request(OPERATION, ExecuteCommand::NAME, &request).expect("encodes");
     all.envelope("request-approved", envelope, &request);
+    let question = ExplainOperation { operation: OPERATION };
+    let request = Request { body: encode(&question).expect("encodes"), approval: None, ..request };
+    let envelope = Envelope::request(OPERATION, ExplainOperation::NAME, &request).expect("encodes");
+    all.envelope("request-explain_operation", envelope, &request);
+    assert_eq!(decode::<ExplainOperation>(&request.body).expect("decodes"), question);
     for (name, control) in [
         ("control-input", Control::Input { offset: 65_536, bytes: vec![0, 255, 10] }),
         ("control-close_input", Control::CloseInput { offset: 65_539 }),

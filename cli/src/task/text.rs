@@ -127,7 +127,6 @@ fn surroundings(command: &PlannedCommand) -> Option<String> {
 
 /// Everything a yes is bound to.
 pub fn approval(screen: Screen, approval: &Approval) -> String {
-    let OperationRequest::ExecuteCommand(command) = &approval.operation;
     let names: Vec<String> = approval.machines.iter().map(|machine| machine.name.clone()).collect();
     let title = format!("Wants to {} {}", approval.effect.as_str(), count(&names));
     let mut text = format!("{}: {}\n", screen.paint(YELLOW, &title), escape(&approval.purpose));
@@ -136,11 +135,18 @@ pub fn approval(screen: Screen, approval: &Approval) -> String {
             text.push_str(&format!("    {name:9} {value}\n"));
         }
     };
-    line("command", &request_line(command));
-    line("as", &escape(command.user.as_deref().unwrap_or("the agent's own user")));
-    line("in", &escape(command.cwd.as_deref().unwrap_or("the user's home")));
-    for (name, value) in &command.env {
-        line("with", &visible(&format!("{name}={value}")));
+    match &approval.operation {
+        OperationRequest::ExecuteCommand(command) => {
+            line("command", &request_line(command));
+            line("as", &escape(command.user.as_deref().unwrap_or("the agent's own user")));
+            line("in", &escape(command.cwd.as_deref().unwrap_or("the user's home")));
+            for (name, value) in &command.env {
+                line("with", &visible(&format!("{name}={value}")));
+            }
+        }
+        OperationRequest::ExplainOperation(asked) => {
+            line("explain", &asked.operation.to_string());
+        }
     }
     line("machines", &escape(&names.join(", ")));
     for reason in &approval.effect_reasons {

@@ -130,7 +130,7 @@ pub fn retry_hint<'a>(
     if again.is_empty() || again.len() > MAX_NAMES {
         return None;
     }
-    let OperationRequest::ExecuteCommand(command) = &job.operation;
+    let OperationRequest::ExecuteCommand(command) = &job.operation else { return None };
     Some(format!("retry: reeve run {} {}", again.join(","), command_line(command)))
 }
 
@@ -172,7 +172,12 @@ fn command_line(command: &ExecuteCommandRequest) -> String {
 
 /// The command of a job, without its options.
 pub fn command_text(operation: &OperationRequest) -> String {
-    let OperationRequest::ExecuteCommand(command) = operation;
+    let command = match operation {
+        OperationRequest::ExecuteCommand(command) => command,
+        OperationRequest::ExplainOperation(asked) => {
+            return format!("explain {}", asked.operation);
+        }
+    };
     match (&command.argv, &command.shell) {
         (Some(argv), _) => {
             argv.iter().map(|argument| quote(argument)).collect::<Vec<_>>().join(" ")

@@ -3,7 +3,7 @@
 use reeve_protocol::ops::{Effect, Mode, Network};
 use reeve_sdk::api::OperationRequest;
 
-use crate::operations;
+use crate::operations::{self, Body};
 use crate::problem::ApiError;
 
 /// The effect, and why it has it.
@@ -11,7 +11,15 @@ use crate::problem::ApiError;
 /// # Errors
 /// 422 when the operation is none.
 pub(super) fn assess(operation: &OperationRequest) -> Result<(Effect, Vec<String>), ApiError> {
-    let command = operations::build_body(operation)?;
+    let command = match operations::build_body(operation)? {
+        Body::ExecuteCommand(command) => command,
+        Body::ExplainOperation(_) => {
+            return Ok((
+                Effect::Read,
+                vec!["it looks at what runs, and changes nothing".to_owned()],
+            ));
+        }
+    };
     // What may talk to others can change them.
     if command.mode == Mode::Inspect && command.network != Network::Use {
         return Ok((

@@ -189,8 +189,9 @@ impl Approvals {
         request: JobRequest,
         key: Option<&str>,
     ) -> Result<Approval, ApiError> {
-        let OperationRequest::ExecuteCommand(command) = &wanted.operation;
-        if command.stdin {
+        if let OperationRequest::ExecuteCommand(command) = &wanted.operation
+            && command.stdin
+        {
             return Err(ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "approval_stdin",

@@ -72,6 +72,7 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/operations/{id}/input", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/signal", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/cancel", Needs(Operator)),
+    (Method::POST, "/api/operations/{id}/explain", Needs(Operator)),
     // vault
     (Method::GET, "/api/vault", Needs(Viewer)),
     (Method::POST, "/api/vault/init", Needs(Admin)),

@@ -1,8 +1,11 @@
 //! From what the API was asked to what goes over the wire.
 
 use http::StatusCode;
+use reeve_protocol::CodecError;
 use reeve_protocol::limits;
-use reeve_protocol::ops::{Command, ExecuteCommand, InvalidCommand, Stdin};
+use reeve_protocol::ops::{
+    Command, ExecuteCommand, ExplainOperation, InvalidCommand, Operation as _, Stdin,
+};
 use reeve_sdk::api::{ExecuteCommandRequest, OperationRequest};
 
 use crate::problem::ApiError;
@@ -25,11 +28,68 @@ impl From<InvalidOperation> for ApiError {
 }
 
 /// The wire's body for what was asked, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Run a command.
+    ExecuteCommand(Box<ExecuteCommand>),
+    /// Look at a running command.
+    ExplainOperation(ExplainOperation),
+}
+
+impl Body {
+    /// The operation's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ExecuteCommand(_) => ExecuteCommand::NAME,
+            Self::ExplainOperation(_) => ExplainOperation::NAME,
+        }
+    }
+
+    /// Its bytes on the wire.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        match self {
+            Self::ExecuteCommand(command) => reeve_protocol::encode(command),
+            Self::ExplainOperation(question) => reeve_protocol::encode(question),
+        }
+    }
+
+    /// Whether stdin will be sent.
+    #[must_use]
+    pub fn has_stdin(&self) -> bool {
+        match self {
+            Self::ExecuteCommand(command) => command.stdin == Stdin::Stream,
+            Self::ExplainOperation(_) => false,
+        }
+    }
+
+    /// Whether the agent does it itself within seconds. Such a one waits for no place among the
+    /// commands of its machine: it tells why they hang.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::ExplainOperation(_))
+    }
+}
+
+/// Builds it.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn build(request: &OperationRequest) -> Result<ExecuteCommand, InvalidOperation> {
-    let OperationRequest::ExecuteCommand(request) = request;
+/// What is wrong with what was asked.
+pub fn build(request: &OperationRequest) -> Result<Body, InvalidOperation> {
+    match request {
+        OperationRequest::ExecuteCommand(request) => {
+            Ok(Body::ExecuteCommand(Box::new(build_command(request)?)))
+        }
+        OperationRequest::ExplainOperation(request) => {
+            Ok(Body::ExplainOperation(ExplainOperation { operation: request.operation }))
+        }
+    }
+}
+
+fn build_command(request: &ExecuteCommandRequest) -> Result<ExecuteCommand, InvalidOperation> {
     let ExecuteCommandRequest {
         argv,
         shell,
@@ -74,5 +134,5 @@ pub fn build(request: &OperationRequest) -> Result<ExecuteCommand, InvalidOperat
 /// # Errors
 /// 422 with what is wrong with it.
 pub fn encode(request: &OperationRequest) -> Result<Vec<u8>, ApiError> {
-    reeve_protocol::encode(&build(request)?).map_err(ApiError::internal)
+    build(request)?.encode().map_err(ApiError::internal)
 }

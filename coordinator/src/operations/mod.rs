@@ -5,6 +5,7 @@
 mod approved;
 mod body;
 mod conductor;
+mod explain;
 mod follow;
 mod look;
 mod output;
@@ -42,7 +43,7 @@ use output::{HealthFlag, Segments, Writer};
 use stdin::Stdins;
 
 pub(crate) use approved::{Approved, stamp};
-pub(crate) use body::{build as build_body, encode as encode_body};
+pub(crate) use body::{Body, build as build_body, encode as encode_body};
 pub use output::WriterHealth;
 pub use routes::routes;
 pub(crate) use row::OperationRow;

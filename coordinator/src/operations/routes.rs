@@ -1,6 +1,7 @@
 //! Jobs and operations over HTTP.
 
 mod events;
+mod explain;
 mod machines;
 mod output;
 
@@ -45,6 +46,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(show_operation))
         .routes(routes!(signal_operation))
         .routes(routes!(cancel_operation))
+        .merge(explain::routes())
         .merge(input)
         .merge(output::routes())
         .merge(events::routes())

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use reeve_protocol::ops::{ExecuteCommand, Operation as _};
 use reeve_protocol::{JobId, MachineId, limits};
 use reeve_sdk::api::{
     Job, JobCounts, JobPreview, JobRequest, JobState, MachineState, OperationRequest, Target,
@@ -12,11 +11,12 @@ use reeve_sdk::api::{
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
+use super::Operations;
 use super::approved::Approved;
+use super::body::{self, Body};
 use super::conductor::{Admission, Admitted, Request, Work};
 use super::output::WriterHealth;
 use super::row::{JobRow, OperationRow};
-use super::{Operations, body};
 use crate::machines::Known;
 use crate::problem::ApiError;
 use crate::users::Principal;
@@ -65,14 +65,17 @@ impl Operations {
         targets: &[Arc<Known>],
         key: Option<String>,
     ) -> Result<Submitted, ApiError> {
-        let command = self.check(&request, targets.len())?;
+        let body = self.check(&request, targets.len())?;
+        if let Body::ExplainOperation(question) = &body {
+            self.check_explained(principal, question.operation, targets).await?;
+        }
         if request.dry_run {
             return Ok(Submitted::Preview(self.preview(targets)));
         }
         self.check_ready()?;
         let key = key.map(|key| check_key(key, &request)).transpose()?;
         let targets = targets.iter().map(|known| (known.id, &*known.name)).collect::<Vec<_>>();
-        let admission = self.admission(principal, request, &targets, &command, key, None)?;
+        let admission = self.admission(principal, request, &targets, &body, key, None)?;
         self.admit(admission).await
     }
 
@@ -102,12 +105,12 @@ impl Operations {
                 principal.name
             )));
         }
-        let command = self.check(&request, targets.len())?;
+        let body = self.check(&request, targets.len())?;
         self.check_ready()?;
         let hash = Sha256::digest(serde_json::to_vec(&request).map_err(ApiError::internal)?);
         let key = Some((key.to_owned(), hash.into()));
         let approved = Some(approved);
-        let admission = self.admission(principal, request, targets, &command, key, approved)?;
+        let admission = self.admission(principal, request, targets, &body, key, approved)?;
         let machines = targets.iter().map(|(id, _)| *id);
         let fits = admission
             .job
@@ -169,8 +172,8 @@ impl Operations {
         Ok(targets)
     }
 
-    fn check(&self, request: &JobRequest, targets: usize) -> Result<ExecuteCommand, ApiError> {
-        let command = body::build(&request.operation)?;
+    fn check(&self, request: &JobRequest, targets: usize) -> Result<Body, ApiError> {
+        let body = body::build(&request.operation)?;
         let invalid = |detail: String| Err(ApiError::invalid(detail));
         if targets > self.0.limits.max_targets as usize {
             return invalid(format!(
@@ -178,8 +181,7 @@ impl Operations {
                 request.selector, self.0.limits.max_targets
             ));
         }
-        let OperationRequest::ExecuteCommand(asked) = &request.operation;
-        if asked.stdin && targets > 1 {
+        if body.has_stdin() && targets > 1 {
             return invalid(format!(
                 "stdin can be sent to one machine, and '{}' matches {targets}",
                 request.selector
@@ -199,7 +201,7 @@ impl Operations {
         super::rollout::Progress::new(&request.rollout, Vec::new()).map_err(|error| {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string())
         })?;
-        Ok(command)
+        Ok(body)
     }
 
     /// New work is refused while it could not be made durable: better a clear no than a maybe.
@@ -243,16 +245,17 @@ impl Operations {
         principal: &Principal,
         request: JobRequest,
         targets: &[(MachineId, &str)],
-        command: &ExecuteCommand,
+        body: &Body,
         key: Option<(String, [u8; 32])>,
         approval: Option<Approved>,
     ) -> Result<Admission, ApiError> {
         let now_us = self.0.clock.micros();
         let id = JobId::new();
         let work = Work {
-            name: ExecuteCommand::NAME,
-            body: reeve_protocol::encode(command).map_err(ApiError::internal)?,
-            stdin: command.stdin == reeve_protocol::ops::Stdin::Stream,
+            name: body.name(),
+            body: body.encode().map_err(ApiError::internal)?,
+            stdin: body.has_stdin(),
+            is_answer: body.is_answer(),
         };
         let operations = targets
             .iter()
@@ -291,9 +294,13 @@ impl Operations {
 /// What the audit shows of an operation: values of environment variables are where secrets are.
 pub(crate) fn redacted(operation: &OperationRequest) -> OperationRequest {
     let mut operation = operation.clone();
-    let OperationRequest::ExecuteCommand(command) = &mut operation;
-    for value in command.env.values_mut() {
-        "***".clone_into(value);
+    match &mut operation {
+        OperationRequest::ExecuteCommand(command) => {
+            for value in command.env.values_mut() {
+                "***".clone_into(value);
+            }
+        }
+        OperationRequest::ExplainOperation(_) => {}
     }
     operation
 }

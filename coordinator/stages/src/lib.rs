@@ -42,6 +42,7 @@ pub mod plan;
 pub mod replay;
 pub mod sample;
 mod schemas;
+pub mod stall;
 pub mod summary;
 pub mod tokens;
 pub mod validate;

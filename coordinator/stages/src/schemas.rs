@@ -16,4 +16,5 @@ macro_rules! schema {
 schema!(plan, "plan.json");
 schema!(verdict, "verdict.json");
 schema!(alternative, "alternative.json");
+schema!(stall, "stall.json");
 schema!(summary, "summary.json");

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use reeve_protocol::ops::ExecuteCommand;
+use reeve_protocol::ops::{ExecuteCommand, Stdin};
 use reeve_protocol::{OperationId, OperationResult};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use crate::host::users::Account;
 
 /// Name of the file that says what to run.
 pub const SPEC: &str = "spec";
+/// Name of the file that says what the agent answers itself.
+pub const ASKED: &str = "asked";
 /// Name of the file that says which process the keeper is.
 pub const KEEPER: &str = "keeper";
 /// Name of the file that says how it ended. Written last, after all output.
@@ -56,6 +58,27 @@ pub struct Spec {
     pub walls: Option<Walls>,
 }
 
+impl Spec {
+    /// Whether stdin comes over the link.
+    #[must_use]
+    pub fn has_stdin(&self) -> bool {
+        self.command.stdin == Stdin::Stream
+    }
+}
+
+/// What the agent was asked and answers itself, without a keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Which operation.
+    pub id: OperationId,
+    /// Its name.
+    pub name: String,
+    /// When the agent took it, machine's clock, microseconds since 1970.
+    pub created_us: i64,
+    /// The boot it belongs to.
+    pub boot_id: String,
+}
+
 /// Which process the keeper is. Written by the keeper once it is up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeeperFile {
@@ -80,6 +103,10 @@ pub trait Filed: Serialize + DeserializeOwned {
 impl Filed for Spec {
     const MAGIC: [u8; 8] = *b"RVSPEC.\x01";
     const NAME: &'static str = SPEC;
+}
+impl Filed for Asked {
+    const MAGIC: [u8; 8] = *b"RVASKED\x01";
+    const NAME: &'static str = ASKED;
 }
 impl Filed for KeeperFile {
     const MAGIC: [u8; 8] = *b"RVKEEPR\x01";

@@ -4,6 +4,7 @@
 pub mod door;
 pub mod ending;
 pub mod files;
+pub mod redact;
 pub mod spool;
 mod start;
 mod stdin;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use reeve_protocol::ops::{ExecuteCommand, Mode};
 use reeve_protocol::{OperationId, Refusal, Request};
 
-use super::{Operation, Operations, attend, describe_state, lock, refusal};
+use super::{Kind, Operation, Operations, attend, describe_state, lock, refusal};
 use crate::host::sandbox::{SYSTEM_BUS, Walls};
 use crate::host::{
     self,
@@ -135,7 +135,12 @@ fn launch(operations: &Operations, spec: &Spec) -> Result<Arc<Operation>, Refusa
     lock(&operations.inner.journal)
         .record(record)
         .map_err(|error| give_up(describe_state(&error)))?;
-    let (operation, commands) = Operation::new(spec, path);
+    let (operation, commands) = Operation::new(
+        spec.id,
+        Kind::Command { has_stdin: spec.has_stdin() },
+        spec.created_us,
+        path,
+    );
     operations.hold(&operation);
     attend::attend(operations, &operation, commands, Some(lock_file));
     Ok(operation)

@@ -1,8 +1,10 @@
 //! What this machine is asked to do: the table of operations, what runs, what is remembered.
 
+mod answer;
 mod approval;
 mod attend;
 mod exec;
+mod explain;
 mod operation;
 mod recover;
 mod spares;
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reeve_protocol::ops::{ExecuteCommand, Operation as _};
+use reeve_protocol::ops::{self, ExecuteCommand, ExplainOperation, Operation as _};
 use reeve_protocol::{
     Accepted, Containment, Evidence, InspectFact, JournalId, OperationId, OperationReport,
     OperationResult, Outcome, Refusal, ReportedState, Request, Totals,
@@ -29,6 +31,7 @@ use crate::tasks::Tasks;
 
 use spares::Spares;
 
+use operation::Kind;
 pub use operation::{CommandError, Operation, View};
 
 /// What does not change while the agent runs.
@@ -133,7 +136,7 @@ impl Operations {
     /// Names of what can be asked for.
     #[must_use]
     pub fn names() -> Vec<String> {
-        vec![ExecuteCommand::NAME.to_owned()]
+        ops::NAMES.iter().map(|&name| name.to_owned()).collect()
     }
 
     /// This life of the journal.
@@ -181,11 +184,15 @@ impl Operations {
         lock(&self.inner.running).get(&id).cloned()
     }
 
-    /// How many run.
+    /// How many commands run.
     #[must_use]
     pub fn count_running(&self) -> u32 {
+        self.count_unfinished(|operation| !operation.is_answer())
+    }
+
+    fn count_unfinished(&self, wanted: impl Fn(&Operation) -> bool) -> u32 {
         let running = lock(&self.inner.running);
-        let count = running.values().filter(|operation| !operation.is_finished()).count();
+        let count = running.values().filter(|each| wanted(each) && !each.is_finished()).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -239,6 +246,7 @@ impl Operations {
         }
         match name {
             ExecuteCommand::NAME => exec::start(self, id, request).map(Answer::Started),
+            ExplainOperation::NAME => explain::start(self, id, request).map(Answer::Started),
             other => Err(refusal(
                 "unsupported",
                 &format!(

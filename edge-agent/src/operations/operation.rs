@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reeve_protocol::ops::Stdin;
 use reeve_protocol::{Accepted, OperationId, OperationResult};
 use tokio::sync::{mpsc, watch};
 
 use crate::host;
-use crate::keeper::files::Spec;
 use crate::keeper::spool;
 use crate::keeper::wire::{StdinState, ToKeeper};
 
@@ -40,13 +38,25 @@ pub enum CommandError {
     TooMany,
 }
 
+/// Who does the work of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A keeper, which runs a command.
+    Command {
+        /// Whether its stdin comes over the link.
+        has_stdin: bool,
+    },
+    /// The agent itself; no process is made.
+    Answer,
+}
+
 /// One operation. Its data is written by the task that attends to its keeper.
 #[derive(Debug)]
 pub struct Operation {
     id: OperationId,
     path: PathBuf,
     created_us: i64,
-    has_stdin: bool,
+    kind: Kind,
     view: watch::Sender<View>,
     commands: mpsc::Sender<ToKeeper>,
 }
@@ -54,13 +64,18 @@ pub struct Operation {
 impl Operation {
     /// A handle, and where its messages to the keeper come out.
     #[must_use]
-    pub fn new(spec: &Spec, path: PathBuf) -> (Arc<Self>, mpsc::Receiver<ToKeeper>) {
+    pub fn new(
+        id: OperationId,
+        kind: Kind,
+        created_us: i64,
+        path: PathBuf,
+    ) -> (Arc<Self>, mpsc::Receiver<ToKeeper>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let operation = Self {
-            id: spec.id,
+            id,
             path,
-            created_us: spec.created_us,
-            has_stdin: spec.command.stdin == Stdin::Stream,
+            created_us,
+            kind,
             view: watch::Sender::new(View::default()),
             commands,
         };
@@ -88,7 +103,13 @@ impl Operation {
     /// Whether its stdin comes over the link.
     #[must_use]
     pub fn has_stdin(&self) -> bool {
-        self.has_stdin
+        self.kind == Kind::Command { has_stdin: true }
+    }
+
+    /// Whether the agent does it itself.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        self.kind == Kind::Answer
     }
 
     /// What is known now.

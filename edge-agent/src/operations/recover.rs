@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reeve_protocol::{Containment, Evidence, OperationId, OperationResult, Outcome, Totals};
 
-use super::{Operation, Operations, attend, lock, never_started};
+use super::{Kind, Operation, Operations, answer, attend, lock, never_started};
 use crate::host::cgroup::{self, Group};
 use crate::host::{self, process};
 use crate::keeper::MARK;
@@ -47,12 +47,18 @@ fn recover_one(operations: &Operations, id: OperationId, path: &Path) {
             let _ = std::fs::remove_dir_all(path);
         }
         Ok(spec) => {
-            let (operation, commands) = Operation::new(&spec, path.to_owned());
+            let (operation, commands) = Operation::new(
+                spec.id,
+                Kind::Command { has_stdin: spec.has_stdin() },
+                spec.created_us,
+                path.to_owned(),
+            );
             operations.hold(&operation);
             tracing::info!(%id, "found an operation of an earlier agent");
             // Whether its keeper lives is found out there.
             attend::attend(operations, &operation, commands, None);
         }
+        Err(_) if answer::recover(operations, path).is_some() => {}
         Err(error) => {
             tracing::error!(%id, error, "an operation's folder is damaged");
             let aside = path.with_extension("damaged");

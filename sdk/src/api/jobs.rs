@@ -58,6 +58,17 @@ pub struct ExecuteCommandRequest {
     pub redact: bool,
 }
 
+/// What another operation's processes wait for. Changes nothing. Its output is one JSON document,
+/// the wire's `Findings`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ExplainOperationRequest {
+    /// Which one. It has to run, and on the machine that is asked.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub operation: OperationId,
+}
+
 /// What to do on each machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -65,6 +76,8 @@ pub struct ExecuteCommandRequest {
 pub enum OperationRequest {
     /// Run a command.
     ExecuteCommand(ExecuteCommandRequest),
+    /// Look at what a running command waits for.
+    ExplainOperation(ExplainOperationRequest),
 }
 
 /// In which steps a job goes over its machines.

@@ -21,9 +21,9 @@ pub use auth::{
     ApiKey, ApiKeyCreated, LoginRequest, LoginResponse, NewApiKey, SetupRequest, Ticket, WhoAmI,
 };
 pub use jobs::{
-    CancelRequest, ExecuteCommandRequest, InputAccepted, Job, JobCounts, JobPreview, JobRequest,
-    JobState, Operation, OperationRequest, OperationState, OutputInfo, Reason, Rollout,
-    SignalRequest, Target,
+    CancelRequest, ExecuteCommandRequest, ExplainOperationRequest, InputAccepted, Job, JobCounts,
+    JobPreview, JobRequest, JobState, Operation, OperationRequest, OperationState, OutputInfo,
+    Reason, Rollout, SignalRequest, Target,
 };
 pub use machines::{
     EnrolmentToken, EnrolmentTokenCreated, Machine, MachineChange, MachineState, NewEnrolmentToken,
@@ -34,9 +34,9 @@ pub use models::{
 };
 pub use status::{AuditEntry, AuditVerdict, Info, MachineCounts, Page, Problem, Status};
 pub use tasks::{
-    ApprovalChoice, Attempt, Group, ModelCall, PlannedCommand, Quote, Stall, StallAdvice, Subtask,
-    SubtaskState, Summary, Task, TaskAnswer, TaskDecision, TaskEvent, TaskEventKind, TaskRequest,
-    TaskState, TaskUsage, Verdict, VerdictOutcome, Yes,
+    ApprovalChoice, Attempt, Explained, Group, ModelCall, PlannedCommand, Quote, Stall,
+    StallAdvice, Subtask, SubtaskState, Summary, Task, TaskAnswer, TaskDecision, TaskEvent,
+    TaskEventKind, TaskRequest, TaskState, TaskUsage, Verdict, VerdictOutcome, Yes,
 };
 pub use time::Time;
 pub use users::{NewUser, Role, User, UserChange, UserCreated};

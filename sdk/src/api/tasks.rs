@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reeve_protocol::ops::{Effect, Mode, Network};
+use reeve_protocol::ops::{Effect, Findings, Mode, Network};
 use reeve_protocol::{ApprovalId, JobId, OperationId, Stream, TaskId};
 use serde::{Deserialize, Serialize};
 
@@ -354,8 +354,10 @@ pub struct Stall {
     pub at: Time,
     /// How long there had been no output, milliseconds.
     pub silent_ms: u64,
-    /// Stable, for programs: `waits_for_input`, `waits_for_lock`, `uninterruptible`,
-    /// `connecting`, `busy`, `sleeping`, `stopped`, `waits_for_child`, `unknown`.
+    /// Stable, for programs: `waits_for_password`, `waits_for_input`, `waits_for_lock`,
+    /// `uninterruptible`, `connecting`, `waits_for_reply`, `waits_for_peer`, `waits_for_event`,
+    /// `listening`, `output_blocked`, `busy`, `working`, `sleeping`, `stopped`, `zombies`,
+    /// `waits_for_child`, `unknown`.
     pub cause: String,
     /// What was found, for people, with the facts it rests on.
     pub explanation: String,
@@ -365,6 +367,19 @@ pub struct Stall {
     pub advice: StallAdvice,
     /// `rules`, or `provider/model`.
     pub by: String,
+}
+
+/// The answer to the question why a command hangs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Explained {
+    /// What was made of it.
+    pub stall: Stall,
+    /// Whether fixed rules are sure of it.
+    pub confident: bool,
+    /// Everything that the machine said. Names, commands and output in it are a stranger's text.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub findings: Findings,
 }
 
 /// What to do about a command that hangs.

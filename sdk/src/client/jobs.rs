@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{Client, Paging};
 use crate::api::{
-    CancelRequest, ExecuteCommandRequest, Job, JobPreview, JobRequest, JobState, Operation,
-    OperationRequest, OperationState, Page, Rollout, SignalRequest,
+    CancelRequest, ExecuteCommandRequest, Explained, Job, JobPreview, JobRequest, JobState,
+    Operation, OperationRequest, OperationState, Page, Rollout, SignalRequest,
 };
 use crate::{Error, Follow, OutputStream, Which};
 
@@ -164,6 +164,14 @@ impl Client {
             .send()
             .await
             .map(drop)
+    }
+
+    /// What a running operation waits for. Takes a few seconds.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn explain_operation(&self, id: OperationId) -> Result<Explained, Error> {
+        self.post(&["api", "operations", &id.to_string(), "explain"]).fetch().await
     }
 
     /// The bytes an operation wrote, from an offset on; with `follow`, until it ends.

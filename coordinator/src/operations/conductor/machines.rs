@@ -16,6 +16,10 @@ use crate::operations::output::{Command, Opening};
 use crate::operations::row::Ending;
 use crate::operations::store;
 
+/// Places of a machine beyond those for commands, for what its agent answers itself: a machine on
+/// which every command hangs has to be asked why.
+const ANSWER_PLACES: usize = 4;
+
 impl Conductor {
     pub(super) async fn take_event(&mut self, event: Event) {
         match event {
@@ -132,7 +136,11 @@ impl Conductor {
                 self.book.endings.push((operation_id, ending));
                 continue;
             }
-            machine.waiting.push_back(operation_id);
+            if operation.is_answer {
+                machine.waiting.push_front(operation_id);
+            } else {
+                machine.waiting.push_back(operation_id);
+            }
             self.book.dirty_machines.insert(operation.machine);
         }
     }
@@ -147,9 +155,14 @@ impl Conductor {
                 continue;
             };
             let places = self.in_flight_limit.min(session.max_concurrent as usize);
-            while machine.in_flight.len() < places
-                && let Some(operation_id) = machine.waiting.pop_front()
-            {
+            while let Some(operation_id) = machine.waiting.front().copied() {
+                let is_answer =
+                    self.book.operations.get(&operation_id).is_some_and(|found| found.is_answer);
+                let places = if is_answer { places + ANSWER_PLACES } else { places };
+                if machine.in_flight.len() >= places {
+                    break;
+                }
+                machine.waiting.pop_front();
                 let Some(operation) = self.book.operations.get_mut(&operation_id) else { continue };
                 let job = self.book.jobs.get(&operation.job);
                 if let Some(ending) = job.and_then(|job| job.bar(now_us, &operation.name)) {

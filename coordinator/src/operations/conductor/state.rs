@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use reeve_protocol::ops::{Operation as _, Stdin};
 use reeve_protocol::{JobId, JournalId, MachineId, OperationId, OperationReport, Totals};
 use reeve_sdk::api::{JobCounts, OperationState};
 use tokio::sync::oneshot;
@@ -26,6 +25,8 @@ pub struct Work {
     pub body: Vec<u8>,
     /// Whether stdin will be sent.
     pub stdin: bool,
+    /// Whether the agent does it itself within seconds.
+    pub is_answer: bool,
 }
 
 /// Where an open operation stands.
@@ -53,6 +54,8 @@ pub struct Operation {
     pub durable: Totals,
     /// Somebody wants it cancelled.
     pub cancel: Option<String>,
+    /// Whether the agent does it itself within seconds.
+    pub is_answer: bool,
 }
 
 /// A job with open operations.
@@ -147,6 +150,7 @@ impl Book {
                 sent_to: None,
                 durable: row.durable,
                 cancel: None,
+                is_answer: work.is_answer,
             };
             self.operations.insert(row.id, operation);
         }
@@ -186,11 +190,12 @@ impl Book {
     ) -> Result<Verdict, DbError> {
         let content = |error: String| DbError::Content(format!("job {}: {error}", job.id));
         let request = body::build(&job.operation).map_err(|error| content(error.to_string()))?;
-        let body = reeve_protocol::encode(&request).map_err(|error| content(error.to_string()))?;
+        let body = request.encode().map_err(|error| content(error.to_string()))?;
         let work = Arc::new(Work {
-            name: reeve_protocol::ops::ExecuteCommand::NAME,
+            name: request.name(),
             body,
-            stdin: request.stdin == Stdin::Stream,
+            stdin: request.has_stdin(),
+            is_answer: request.is_answer(),
         });
         let queued: Vec<OperationId> = rows
             .iter()

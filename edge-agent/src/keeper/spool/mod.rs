@@ -11,6 +11,7 @@
 //! a sender can always go on from any offset below what it had sent.
 
 mod reader;
+mod tail;
 mod writer;
 
 use std::io;
@@ -21,6 +22,7 @@ use reeve_protocol::{Stream, Totals};
 use crate::host::files;
 
 pub use reader::{Piece, SpoolReader};
+pub use tail::{Tail, read_tail};
 pub use writer::{Append, SpoolWriter};
 
 /// Name and version of a segment.
