@@ -5,6 +5,7 @@
 mod analyst;
 mod descriptor;
 mod judge;
+mod kernel;
 mod prompt;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 pub mod door;
 pub mod ending;
 pub mod files;
+mod output;
 pub mod redact;
 pub mod spool;
 mod start;
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reeve_protocol::{Accepted, OperationResult, Outcome, SignalName, Stream, Totals};
+use reeve_protocol::{Accepted, OperationResult, Outcome, SignalName, Totals};
 
 use crate::host::pipe::{self, Interest, Readiness};
 use crate::host::process::Signal;
@@ -25,16 +26,11 @@ use crate::host::{self, setup};
 use door::Door;
 use ending::{Ending, Phase, Why};
 use files::{KeeperFile, Spec};
-use spool::{Append, SpoolWriter};
+use output::Outputs;
+use spool::SpoolWriter;
 pub use start::{MARK, refuse_inspection};
 use stdin::Stdin;
 use wire::{FromKeeper, ToKeeper};
-
-/// Bytes read from a pipe at once.
-const READ_BYTES: usize = 256 * 1024;
-
-/// Reads of a pipe after the end of everything that was to end: many times what a pipe holds.
-const MAX_LAST_READS: u32 = 64;
 
 /// How soon to try again when the disk is full.
 const DISK_RETRY: Duration = Duration::from_millis(200);
@@ -98,23 +94,12 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
         began,
         stdin: Stdin::new(started.stdin),
         bus: started.bus,
-        outputs: [
-            OutputPipe { stream: Stream::Stdout, pipe: Some(started.stdout) },
-            OutputPipe { stream: Stream::Stderr, pipe: Some(started.stderr) },
-        ],
+        outputs: Outputs::new(started.stdout, started.stderr, spec.command.redact),
         ending: Ending::new(started.pid, group, &spec.command, began),
         spool,
-        buffer: Vec::new(),
-        unwritten: None,
         _lock: inherited.lock,
     };
     keeper.watch()
-}
-
-struct OutputPipe {
-    stream: Stream,
-    /// `None` at its end.
-    pipe: Option<OwnedFd>,
 }
 
 struct Keeper {
@@ -126,13 +111,9 @@ struct Keeper {
     stdin: Stdin,
     /// In inspect mode: the command's way to the system bus.
     bus: Option<Bus>,
-    outputs: [OutputPipe; 2],
+    outputs: Outputs,
     ending: Ending,
     spool: SpoolWriter,
-    /// Reused for every read; given its size by the first one.
-    buffer: Vec<u8>,
-    /// Read but not in the spool because the disk is full: stream and bytes of `buffer`.
-    unwritten: Option<(Stream, usize)>,
     /// Open for as long as this process lives.
     _lock: OwnedFd,
 }
@@ -173,21 +154,19 @@ impl Keeper {
             {
                 bus.answer();
             }
-            self.read_outputs()?;
-            let drained = self.is_drained();
+            self.outputs.read(&mut self.spool)?;
+            let drained = self.outputs.is_drained();
             let blocked = self.is_blocked();
-            if self.ending.step(now, drained, blocked) == Phase::Last && self.read_rest()? {
+            if self.ending.step(now, drained, blocked) == Phase::Last
+                && self.outputs.read_rest(&mut self.spool)?
+            {
                 return self.finish();
             }
         }
     }
 
-    fn is_drained(&self) -> bool {
-        self.unwritten.is_none() && self.outputs.iter().all(|output| output.pipe.is_none())
-    }
-
     fn is_blocked(&mut self) -> bool {
-        self.unwritten.is_some() || self.spool.room() == 0
+        self.outputs.is_waiting() || self.spool.room() == 0
     }
 
     fn tell(&mut self) {
@@ -208,10 +187,13 @@ impl Keeper {
     /// Waits until there is something to do.
     fn wait(&mut self) -> io::Result<Ready> {
         let now = Instant::now();
-        let can_read = self.unwritten.is_none() && self.spool.room() > 0;
+        let can_read = !self.outputs.is_waiting() && self.spool.room() > 0;
         let mut until = self.ending.next_step(now);
+        if let Some(look_at) = self.outputs.look_at() {
+            until = until.min(Some(look_at)).or(Some(look_at));
+        }
         let reachable = self.door.open_if_alone();
-        if self.unwritten.is_some() || !reachable {
+        if self.outputs.is_waiting() || !reachable {
             let retry = now.checked_add(DISK_RETRY);
             until = until.min(retry).or(retry);
         }
@@ -240,7 +222,7 @@ impl Keeper {
             watched.push((open.as_fd(), Interest::Read));
         }
         if can_read {
-            for pipe in self.outputs.iter().filter_map(|output| output.pipe.as_ref()) {
+            for pipe in self.outputs.pipes() {
                 watched.push((pipe.as_fd(), Interest::Read));
             }
         }
@@ -281,67 +263,6 @@ impl Keeper {
             ToKeeper::Cancel { .. } => self.ending.ask(Why::Cancel, now),
             ToKeeper::Resize { .. } | ToKeeper::Unknown => {}
         }
-    }
-
-    /// One read from each pipe, so that neither waits for the other.
-    fn read_outputs(&mut self) -> io::Result<()> {
-        for at in 0..self.outputs.len() {
-            self.read_output(at)?;
-        }
-        Ok(())
-    }
-
-    /// Whether bytes came.
-    fn read_output(&mut self, at: usize) -> io::Result<bool> {
-        if let Some((stream, count)) = self.unwritten {
-            if self.spool.append(stream, &self.buffer[..count])? == Append::DiskFull {
-                return Ok(false);
-            }
-            self.unwritten = None;
-        }
-        let room = usize::try_from(self.spool.room()).unwrap_or(READ_BYTES).min(READ_BYTES);
-        let Some(output) = self.outputs.get_mut(at) else { return Ok(false) };
-        let Some(pipe) = &output.pipe else { return Ok(false) };
-        if room == 0 {
-            return Ok(false);
-        }
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; READ_BYTES];
-        }
-        let count = match pipe::read(pipe, &mut self.buffer[..room]) {
-            Ok(0) => {
-                output.pipe = None;
-                return Ok(false);
-            }
-            Ok(count) => count,
-            Err(error) if pipe::is_passing(&error) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if self.spool.append(output.stream, &self.buffer[..count])? == Append::DiskFull {
-            self.unwritten = Some((output.stream, count));
-        }
-        Ok(true)
-    }
-
-    /// Reads what the pipes still hold. Whether that is all.
-    fn read_rest(&mut self) -> io::Result<bool> {
-        for at in 0..self.outputs.len() {
-            // Nobody of the command writes any more, so this ends; the bound is for those who were
-            // kept, or who took a descriptor away.
-            let mut reads = 0;
-            while reads < MAX_LAST_READS && self.read_output(at)? {
-                reads += 1;
-            }
-        }
-        if self.is_drained() {
-            return Ok(true);
-        }
-        if self.is_blocked() {
-            return Ok(false);
-        }
-        // Empty, and yet open: somebody outside holds the other end. Whoever was to be killed is
-        // dead, so nothing of the command is missing.
-        Ok(true)
     }
 
     fn finish(mut self) -> io::Result<()> {

@@ -5,4 +5,5 @@ mod command;
 mod endings;
 mod golden;
 mod kept;
+mod redacted;
 mod spool;

@@ -7,7 +7,8 @@ use reeve_protocol::ops::explain_operation::{DescriptorFinding, DescriptorKind, 
 use reeve_sdk::api::StallAdvice;
 
 use super::descriptor::{Direction, judge_descriptor};
-use super::words::{self, name, shorten, span};
+use super::kernel::{judge_lock, judge_uninterruptible};
+use super::words::{name, shorten, span};
 use super::{Cause, Verdict};
 
 /// A process that computes for so much of the time does nothing else.
@@ -19,30 +20,11 @@ const ENDLESS_MS: u64 = 10 * 60 * 1000;
 /// A sleep of more than this, milliseconds, is not meant to end.
 const FOR_EVER_MS: u64 = 7 * 24 * 3600 * 1000;
 
-const PACKAGE_MANAGERS: &[&str] = &[
-    "apt",
-    "apt-get",
-    "aptitude",
-    "dpkg",
-    "unattended-upgr",
-    "yum",
-    "dnf",
-    "dnf5",
-    "rpm",
-    "zypper",
-    "apk",
-    "pacman",
-    "packagekitd",
-];
-
 const READS: &[&str] = &["read", "readv", "pread64", "recvfrom", "recvmsg", "recvmmsg", "splice"];
 const WRITES: &[&str] =
     &["write", "writev", "pwrite64", "sendto", "sendmsg", "sendmmsg", "sendfile"];
 const POLLS: &[&str] =
     &["poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2"];
-const NETWORK_FILES: &[&str] =
-    &["nfs", "cifs", "smb", "ceph", "9p", "gluster", "afs", "fuse", "lustre", "virtiofs"];
-
 /// What holds for the operation as a whole.
 pub fn judge_operation(findings: &Findings) -> Option<Verdict> {
     findings.is_frozen.then(|| {
@@ -94,7 +76,7 @@ pub fn judge_process(
     }
     judge_work(findings, process)
         .or_else(|| judge_call(findings, process, call, wchan))
-        .or_else(|| judge_sleep(findings, process, call, wchan))
+        .or_else(|| judge_sleep(process, call, wchan))
 }
 
 /// The parent of a vfork(2) waits uninterruptibly for its child to go on.
@@ -128,82 +110,6 @@ fn judge_parent(process: &ProcessFinding, all: &HashMap<u32, &ProcessFinding>) -
         StallAdvice::Wait,
         format!("{} waits for {}", name(process), names.join(", ")),
     ))
-}
-
-fn judge_lock(
-    findings: &Findings,
-    process: &ProcessFinding,
-    call: &str,
-    wchan: &str,
-) -> Option<Verdict> {
-    if let Some(lock) = process.waits_for_locks.first() {
-        return Some(Verdict::sure(
-            Cause::WaitsForLock,
-            StallAdvice::Wait,
-            format!("{} waits for the {}", name(process), words::lock(lock)),
-        ));
-    }
-    if PACKAGE_MANAGERS.contains(&process.name.as_str()) {
-        let held = findings.package_locks.iter().find(|lock| {
-            !lock.holders.is_empty() && lock.holders.iter().all(|holder| !holder.is_own)
-        });
-        if let Some(lock) = held {
-            return Some(Verdict::sure(
-                Cause::WaitsForLock,
-                StallAdvice::Wait,
-                format!(
-                    "{} waits for another package manager: {}",
-                    name(process),
-                    words::lock(lock)
-                ),
-            ));
-        }
-    }
-    let is_lock = call == "flock" || wchan.contains("lock_inode_wait") || wchan == "fcntl_setlk";
-    is_lock.then(|| {
-        Verdict::unsure(
-            Cause::WaitsForLock,
-            StallAdvice::Wait,
-            format!(
-                "{} waits for a lock on a file; who holds it could not be found out",
-                name(process)
-            ),
-        )
-    })
-}
-
-fn judge_uninterruptible(process: &ProcessFinding) -> Verdict {
-    let Some(mount) = &process.mount else {
-        return Verdict::unsure(
-            Cause::Uninterruptible,
-            StallAdvice::Wait,
-            format!(
-                "{} waits in the kernel and cannot be interrupted, not even killed",
-                name(process)
-            ),
-        );
-    };
-    let place = format!("{} ({} from {})", mount.point, mount.kind, mount.source);
-    let server = mount.source.split_once(":/").map(|(server, _)| server.trim_matches(['[', ']']));
-    if NETWORK_FILES.iter().any(|kind| mount.kind.starts_with(kind)) {
-        let who = match server {
-            Some(server) => format!("the server {server} does not answer"),
-            None => "whoever serves it does not answer".to_owned(),
-        };
-        return Verdict::sure(
-            Cause::Uninterruptible,
-            StallAdvice::Wait,
-            format!(
-                "{} waits for the file system {place}: {who}; it cannot be killed before that answers",
-                name(process)
-            ),
-        );
-    }
-    Verdict::sure(
-        Cause::Uninterruptible,
-        StallAdvice::Wait,
-        format!("{} waits for the disk under {place}", name(process)),
-    )
 }
 
 /// What it did between the two looks.
@@ -330,12 +236,7 @@ fn judge_fifo(process: &ProcessFinding, call: &str) -> Verdict {
     )
 }
 
-fn judge_sleep(
-    findings: &Findings,
-    process: &ProcessFinding,
-    call: &str,
-    wchan: &str,
-) -> Option<Verdict> {
+fn judge_sleep(process: &ProcessFinding, call: &str, wchan: &str) -> Option<Verdict> {
     if matches!(call, "nanosleep" | "clock_nanosleep") || wchan.contains("nanosleep") {
         return Some(judge_nap(process));
     }
@@ -370,7 +271,6 @@ fn judge_sleep(
             format!("{} waits for one of its {threads} other threads", name(process))
         };
         let cause = if alone { Cause::WaitsForLock } else { Cause::Unknown };
-        let _ = findings;
         return Some(Verdict::unsure(cause, StallAdvice::Wait, explanation));
     }
     None

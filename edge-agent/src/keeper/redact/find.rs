@@ -1,5 +1,7 @@
 //! Where in a line secrets stand.
 
+use super::credentials::{find_bearer, find_cookie, find_credential, find_in_url};
+use super::flags::{find_behind_flag, find_in_netrc};
 use super::names::{self, Name};
 use super::tokens::{self, Alphabet};
 use super::values::{self, Separator};
@@ -76,6 +78,7 @@ fn find_at(line: &[u8], at: usize) -> Option<Span> {
         b'e' if rest.starts_with(b"eyJ") => find_jwt(line, at),
         b'b' | b'B' if starts_with_word(rest, b"bearer ") => find_bearer(line, at),
         b'P' | b'p' if starts_with_word(rest, b"password ") => find_in_netrc(line, at),
+        _ if !tokens::may_be_token(rest) => None,
         _ => tokens::find_token(rest).map(|(token, length)| Span {
             start: at,
             end: at + length,
@@ -88,7 +91,8 @@ fn starts_with_word(bytes: &[u8], word: &[u8]) -> bool {
     bytes.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
 }
 
-fn is_name(byte: u8) -> bool {
+/// Whether a byte belongs to a name.
+pub fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }
 
@@ -111,13 +115,19 @@ fn find_name(line: &[u8], separator: usize) -> Option<(usize, &[u8])> {
     (start < end).then(|| (start, &line[start..end]))
 }
 
-fn skip_blanks(line: &[u8], from: usize) -> usize {
+/// Behind the blanks that begin here.
+pub fn skip_blanks(line: &[u8], from: usize) -> usize {
     let blanks = line[from.min(line.len())..]
         .iter()
         .take(MAX_BLANKS)
         .take_while(|byte| matches!(byte, b' ' | b'\t'))
         .count();
     from + blanks
+}
+
+/// The name in front of a separator.
+pub fn find_name_before(line: &[u8], separator: usize) -> Option<&[u8]> {
+    find_name(line, separator).map(|(_, name)| name)
 }
 
 fn find_behind_equals(line: &[u8], at: usize) -> Option<Span> {
@@ -153,14 +163,27 @@ fn find_behind_colon(line: &[u8], at: usize) -> Option<Span> {
     if name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"set-cookie") {
         return find_cookie(line, start, name.len() > 6);
     }
-    judge(line, names::judge(name)?, start, Separator::Colon)
+    let name = names::judge(name)?;
+    // "primary key: …" is two words.
+    if name == Name::Key && names::is_harmless(word_before(line, begin)) {
+        return None;
+    }
+    judge(line, name, start, Separator::Colon)
+}
+
+/// The word in front of a name.
+fn word_before(line: &[u8], name: usize) -> &[u8] {
+    let before = line[..name].trim_ascii_end();
+    let length = before.iter().rev().take(32).take_while(|byte| byte.is_ascii_alphabetic()).count();
+    &before[before.len() - length..]
 }
 
 fn ends_with_word(name: &[u8], word: &[u8]) -> bool {
     name.len() >= word.len() && name[name.len() - word.len()..].eq_ignore_ascii_case(word)
 }
 
-fn judge(line: &[u8], name: Name, start: usize, separator: Separator) -> Option<Span> {
+/// The value that begins here, if it is a secret.
+pub fn judge(line: &[u8], name: Name, start: usize, separator: Separator) -> Option<Span> {
     if start >= line.len() {
         return None;
     }
@@ -189,89 +212,6 @@ fn whole_token(value: &[u8]) -> Option<&'static str> {
         return (length == value.len()).then_some(token.kind);
     }
     find_jwt(value, 0).filter(|span| span.end == value.len()).map(|span| span.kind)
-}
-
-/// Behind `Authorization:`. A scheme stays; what follows it goes, up to the quote that stands in
-/// front of the header's name, or the end of the line.
-fn find_credential(line: &[u8], name: usize, start: usize) -> Option<Span> {
-    let quote =
-        name.checked_sub(1).map(|before| line[before]).filter(|byte| matches!(byte, b'"' | b'\''));
-    let mut from = start;
-    let mut quote = quote;
-    if let Some(own) = line.get(start).copied().filter(|byte| matches!(byte, b'"' | b'\'')) {
-        from += 1;
-        quote = Some(own);
-    }
-    let end = from
-        + line
-            .get(from..)?
-            .iter()
-            .take_while(|byte| !matches!(byte, b'\r' | b'\n' | b'\\') && Some(**byte) != quote)
-            .count();
-    let value = &line[from..end];
-    let scheme =
-        value.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
-    let (kind, from) = match value.get(scheme) {
-        Some(b' ') if scheme > 0 => {
-            let kind = match value[..scheme].to_ascii_lowercase().as_slice() {
-                b"bearer" => "bearer",
-                b"basic" => "basic",
-                _ => "authorization",
-            };
-            (kind, skip_blanks(line, from + scheme))
-        }
-        _ => ("authorization", from),
-    };
-    let secret = line.get(from..end)?;
-    let is_sentence = kind == "authorization" && !values::looks_random(secret, 8);
-    (!is_sentence
-        && secret.len() >= 6
-        && !secret.starts_with(b"$")
-        && !secret.starts_with(b"<")
-        && !secret.starts_with(b"{"))
-    .then_some(Span { start: from, end, kind })
-}
-
-/// Behind `Cookie:` everything up to the end; behind `Set-Cookie:` the first pair's value.
-fn find_cookie(line: &[u8], start: usize, is_set: bool) -> Option<Span> {
-    let length = line
-        .get(start..)?
-        .iter()
-        .take_while(|byte| {
-            !(matches!(byte, b'\r' | b'\n' | b'"' | b'\'') || is_set && **byte == b';')
-        })
-        .count();
-    let value = &line[start..start + length];
-    let equals = value.iter().position(|byte| *byte == b'=')?;
-    let from = if is_set { start + equals + 1 } else { start };
-    let end = start + length;
-    (end - from >= 4).then_some(Span { start: from, end, kind: "cookie" })
-}
-
-/// `scheme://user:password@host`
-fn find_in_url(line: &[u8], at: usize) -> Option<Span> {
-    if at == 0 || !line[at - 1].is_ascii_alphanumeric() {
-        return None;
-    }
-    let start = at + 3;
-    let length = line
-        .get(start..)?
-        .iter()
-        .take_while(|byte| {
-            !byte.is_ascii_whitespace()
-                && !matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>')
-        })
-        .count();
-    let authority = &line[start..start + length];
-    let end = authority.iter().rposition(|byte| *byte == b'@')?;
-    let colon = authority[..end].iter().position(|byte| *byte == b':')?;
-    let password = &authority[colon + 1..end];
-    let is_hidden = password.is_empty()
-        || password.iter().all(|byte| matches!(byte, b'*' | b'x'))
-        || password.starts_with(b"$")
-        || password.starts_with(b"{")
-        || password.starts_with(b"[redacted");
-    (!is_hidden).then_some(Span { start: start + colon + 1, end: start + end, kind: "url" })
 }
 
 /// `<password>…</password>`
@@ -381,69 +321,4 @@ fn find_jwt(line: &[u8], at: usize) -> Option<Span> {
         end: at + whole,
         kind: "jwt",
     })
-}
-
-/// `Bearer …` where no header is around it.
-fn find_bearer(line: &[u8], at: usize) -> Option<Span> {
-    let start = skip_blanks(line, at + 6);
-    let rest = line.get(start..)?;
-    if let Some(kind) =
-        tokens::find_token(rest).map(|(token, _)| token.kind).filter(|kind| *kind == "reeve")
-    {
-        let length = rest.iter().take_while(|byte| Alphabet::Base64.has(**byte)).count();
-        return Some(Span { start, end: start + length, kind });
-    }
-    let length = rest.iter().take_while(|byte| Alphabet::Base64.has(**byte)).count();
-    let secret = &rest[..length];
-    let digits = secret.iter().any(u8::is_ascii_digit);
-    (length >= 12 && digits).then_some(Span { start, end: start + length, kind: "bearer" })
-}
-
-/// `login NAME password SECRET` of netrc(5).
-fn find_in_netrc(line: &[u8], at: usize) -> Option<Span> {
-    find(&line[..at], b"login ")?;
-    let start = skip_blanks(line, at + 8);
-    judge(line, Name::Secret("password"), start, Separator::Blank)
-}
-
-/// `--password SECRET`, `-u user:SECRET`, `-pSECRET` of mysql and sshpass.
-fn find_behind_flag(line: &[u8], at: usize) -> Option<Span> {
-    if at > 0 && !matches!(line[at - 1], b' ' | b'\t' | b'"' | b'\'' | b'[' | b',' | 0) {
-        return None;
-    }
-    let rest = &line[at..];
-    let name_length = rest.iter().take_while(|byte| is_name(**byte)).count();
-    let flag = &rest[..name_length];
-    let behind = at + name_length;
-    if let Some(password) = flag.strip_prefix(b"-p").filter(|password| !password.is_empty()) {
-        let takes = [&b"mysql"[..], b"mariadb", b"sshpass"]
-            .iter()
-            .any(|name| find(&line[..at], name).is_some());
-        let whole = line[behind..].iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
-        return (takes && !password.starts_with(b"-")).then_some(Span {
-            start: at + 2,
-            end: behind + whole,
-            kind: "password",
-        });
-    }
-    if line.get(behind) != Some(&b' ') {
-        return None;
-    }
-    let start = skip_blanks(line, behind);
-    if flag == b"-u" || flag == b"--user" || flag == b"--proxy-user" {
-        let (range, _, _) = values::find_end(line, start);
-        let value = line.get(range.clone())?;
-        let colon = value.iter().position(|byte| *byte == b':')?;
-        let secret = range.start + colon + 1;
-        return (range.end > secret + 2 && !value[colon + 1..].starts_with(b"$")).then_some(Span {
-            start: secret,
-            end: range.end,
-            kind: "password",
-        });
-    }
-    let name = names::judge(flag.strip_prefix(b"--")?)?;
-    if name == Name::Key || line.get(start) == Some(&b'-') {
-        return None;
-    }
-    judge(line, name, start, Separator::Blank)
 }

@@ -40,6 +40,23 @@ const ENDS: &[(&[u8], &str)] = &[
     (b"apikey", "key"),
 ];
 
+/// Words behind which a secret stands if it looks like one.
+const UNSURE: &[&[u8]] = &[
+    b"key",
+    b"auth",
+    b"credential",
+    b"credentials",
+    b"sig",
+    b"signature",
+    b"seed",
+    b"salt",
+    b"sid",
+    b"sessionid",
+    b"cookie",
+    b"code",
+    b"psk",
+];
+
 /// What makes `… key` a secret.
 const BEFORE_KEY: &[&[u8]] = &[
     b"api",
@@ -91,6 +108,9 @@ pub fn judge(name: &[u8]) -> Option<Name> {
     if name.len() > MAX_NAME {
         return None;
     }
+    if !may_tell(name) {
+        return None;
+    }
     let words = split(name);
     let last = words.last()?.as_slice();
     let before = words.len().checked_sub(2).and_then(|at| words.get(at)).map(Vec::as_slice);
@@ -108,14 +128,29 @@ pub fn judge(name: &[u8]) -> Option<Name> {
         b"key" if before.is_some_and(|word| BEFORE_KEY.contains(&word)) => {
             Some(Name::Secret("key"))
         }
-        b"key" | b"auth" | b"credential" | b"credentials" | b"sig" | b"signature" | b"seed"
-        | b"salt" | b"sid" | b"sessionid" | b"cookie" | b"code" | b"psk"
-            if !words.iter().any(|word| word != b"key" && HARMLESS.contains(&word.as_slice())) =>
+        last if UNSURE.contains(&last)
+            && !words.iter().any(|word| word != b"key" && HARMLESS.contains(&word.as_slice())) =>
         {
             Some(Name::Key)
         }
         _ => None,
     }
+}
+
+/// Quickly: most names end in nothing of interest.
+fn may_tell(name: &[u8]) -> bool {
+    let ends = |word: &[u8]| {
+        name.len() >= word.len() && name[name.len() - word.len()..].eq_ignore_ascii_case(word)
+    };
+    LAST.iter().any(|(word, _)| ends(word))
+        || UNSURE.iter().any(|word| ends(word))
+        || name.windows(6).any(|part| part.eq_ignore_ascii_case(b"secret"))
+}
+
+/// Whether a word says that what it names may be shown.
+#[must_use]
+pub fn is_harmless(word: &[u8]) -> bool {
+    HARMLESS.iter().any(|each| each.eq_ignore_ascii_case(word))
 }
 
 /// `DB_PASSWORD`, `db.password`, `dbPassword` are all `db`, `password`.

@@ -129,6 +129,26 @@ pub const TOKENS: &[Token] = &[
     token("reeve-join-", Alphabet::Dotted, 24, "reeve"),
 ];
 
+/// A bit for each pair of bytes that a prefix begins with: most words are passed over by it.
+const PAIRS: [u64; 1024] = {
+    let mut pairs = [0; 1024];
+    let mut at = 0;
+    while at < TOKENS.len() {
+        let pair = TOKENS[at].prefix[0] as usize * 256 + TOKENS[at].prefix[1] as usize;
+        pairs[pair / 64] |= 1 << (pair % 64);
+        at += 1;
+    }
+    pairs
+};
+
+/// Quickly: whether the first two bytes are those of a token.
+#[must_use]
+pub fn may_be_token(bytes: &[u8]) -> bool {
+    let [first, second, ..] = bytes else { return false };
+    let pair = usize::from(*first) * 256 + usize::from(*second);
+    PAIRS[pair / 64] & (1 << (pair % 64)) != 0
+}
+
 /// The token that begins here, and its length.
 #[must_use]
 pub fn find_token(bytes: &[u8]) -> Option<(&'static Token, usize)> {

@@ -169,22 +169,23 @@ pub fn is_secret(
     if is_code(value, separator) || is_path(value) {
         return false;
     }
+    // The end of a quoted text in which it stands.
+    let is_quote = matches!(rest.first(), Some(b'"' | b'\''));
     match separator {
         Separator::Equals | Separator::Blank => value.len() >= 3,
         Separator::SpacedEquals => value.len() >= 3 && (is_last(rest) || looks_random(value, 6)),
         // In a sentence something else follows.
-        Separator::Colon => value.len() >= 4 && (is_last(rest) || looks_random(value, 8)),
+        Separator::Colon => {
+            value.len() >= 4
+                && (is_last(rest) || looks_random(value, 8) || (is_quote && looks_random(value, 6)))
+        }
     }
 }
 
 /// Whether a line ends behind a value, but for what does not belong to it.
 fn is_last(rest: &[u8]) -> bool {
     let rest = rest.trim_ascii_start();
-    rest.is_empty()
-        || matches!(
-            rest.first(),
-            Some(b',' | b';' | b'#' | b'}' | b']' | b')' | b'|' | b'"' | b'\'')
-        )
+    matches!(rest.first(), None | Some(b',' | b';' | b'#' | b'}' | b']' | b')' | b'|'))
 }
 
 /// Stands for a value, or says that there is none.
