@@ -89,7 +89,7 @@ fn crates_depend_only_on_what_their_place_allows() {
             );
         }
     }
-    let bans: [(&str, &[&str], &str); 7] = [
+    let bans: [(&str, &[&str], &str); 8] = [
         (
             "reeve-agent",
             &["sqlx", "axum", "reqwest", "hyper-rustls", "rmcp", "reeve-coordinator", "reeve-sdk"],
@@ -109,6 +109,11 @@ fn crates_depend_only_on_what_their_place_allows() {
             "reeve-risk",
             &["tokio", "reqwest", "sqlx"],
             "what a command may do is computed from its text alone, so that it is the same everywhere and every time",
+        ),
+        (
+            "reeve-models",
+            &["sqlx", "axum", "hyper-tls", "nix", "reeve-coordinator", "reeve-agent", "reeve-link"],
+            "who speaks to providers of models knows them and nothing else: no database, no machines",
         ),
         ("reeve-protocol", &["tokio"], "what is said on the wire knows nothing of how it travels"),
         (
@@ -138,6 +143,7 @@ fn crates_depend_only_on_what_their_place_allows() {
         "reeve-cli",
         "reeve-agent",
         "reeve-coordinator",
+        "reeve-models",
     ] {
         for banned in ["openssl-sys", "native-tls", "ring"] {
             if all_dependencies(package).contains(banned) {

@@ -262,11 +262,18 @@ impl Endpoint {
     }
 }
 
-/// `base` with more of a path. `version`, such as `v1`, is put in when `base` does not end with one.
+/// `base` with more of a path. `version`, such as `v1`, is put in unless `base` has one: addresses
+/// are written down with and without. One that ends with all of `rest` is taken as it is.
 pub(crate) fn join(base: &Url, version: &str, rest: &[&str]) -> Url {
     let mut url = base.clone();
-    let last = base.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let has_version = last.starts_with('v') && last[1..].starts_with(|c: char| c.is_ascii_digit());
+    let here: Vec<&str> = base.path().split('/').filter(|part| !part.is_empty()).collect();
+    if here.ends_with(rest) {
+        return url;
+    }
+    let is_version = |part: &&str| {
+        part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let has_version = here.iter().any(is_version);
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty();
         if !has_version && !version.is_empty() {
@@ -315,10 +322,19 @@ mod tests {
         let joined = |base: &str, version: &str| {
             join(&Url::parse(base).unwrap(), version, &["x", "y"]).to_string()
         };
-        assert_eq!(joined("https://a.example", "v1"), "https://a.example/v1/x/y");
-        assert_eq!(joined("https://a.example/v1", "v1"), "https://a.example/v1/x/y");
-        assert_eq!(joined("https://a.example/v1beta/", "v1"), "https://a.example/v1beta/x/y");
-        assert_eq!(joined("https://a.example/openai/v1", ""), "https://a.example/openai/v1/x/y");
-        assert_eq!(joined("https://a.example/vault", "v1"), "https://a.example/vault/v1/x/y");
+        for (base, expected) in [
+            ("https://a.example", "https://a.example/v1/x/y"),
+            ("https://a.example/", "https://a.example/v1/x/y"),
+            ("https://a.example/v1", "https://a.example/v1/x/y"),
+            ("https://a.example/v1/", "https://a.example/v1/x/y"),
+            ("https://a.example/openai", "https://a.example/openai/v1/x/y"),
+            ("https://a.example/openai/v1", "https://a.example/openai/v1/x/y"),
+            ("https://a.example/v1beta/openai", "https://a.example/v1beta/openai/x/y"),
+            ("https://a.example/vault", "https://a.example/vault/v1/x/y"),
+            ("https://a.example/here/x/y", "https://a.example/here/x/y"),
+        ] {
+            assert_eq!(joined(base, "v1"), expected, "{base}");
+        }
+        assert_eq!(joined("http://127.0.0.1:1", ""), "http://127.0.0.1:1/x/y");
     }
 }

@@ -57,11 +57,7 @@ impl Spoken for OpenaiChat {
                 _ => {}
             }
         }
-        let url = join(
-            call.base,
-            if call.base.path() == "/" { "v1" } else { "" },
-            &["chat", "completions"],
-        );
+        let url = join(call.base, "v1", &["chat", "completions"]);
         Ok(Request { url, headers: Vec::new(), body })
     }
 

@@ -40,7 +40,7 @@ impl Spoken for OpenaiResponses {
                 _ => {}
             }
         }
-        let url = join(call.base, if call.base.path() == "/" { "v1" } else { "" }, &["responses"]);
+        let url = join(call.base, "v1", &["responses"]);
         Ok(Request { url, headers: Vec::new(), body })
     }
 
