@@ -250,6 +250,18 @@ async fn inspections_cannot_reach_each_other() {
     assert!(matches!(finish(kept).outcome, Outcome::Cancelled { .. }));
 }
 
+#[tokio::test]
+async fn system_calls_newer_than_the_list_do_not_exist() {
+    let attacker = Attacker::compile();
+    let walls = walls();
+    let scene = Scene::make(&attacker, &walls);
+    let mut command = shell(&by_program("run_unknown_call"));
+    command.env.clone_from(&scene.environment);
+    let ran = inspect_with(command, Network::None, walls);
+    assert_eq!(ran.outcome, Outcome::Exited { code: 1 }, "{ran:?}");
+    assert!(ran.stderr.contains("not implemented"), "{ran:?}");
+}
+
 /// Whatever the network: these are never allowed.
 const NEVER: &[&str] = &[
     "make_raw",
@@ -330,13 +342,17 @@ async fn programs_that_administrate_are_stopped() {
         ("su", "su root -c true || exit 1".to_owned(), "su root -c true || exit 1".to_owned()),
         (
             "cron_spool",
-            aside("mount -t tmpfs none /var/spool; mkdir -p /var/spool/cron/crontabs; echo > /var/spool/cron/crontabs/root"),
+            aside(
+                "mount -t tmpfs none /var/spool; mkdir -p /var/spool/cron/crontabs; echo > /var/spool/cron/crontabs/root",
+            ),
             "mkdir -p /var/spool/cron/crontabs && echo > /var/spool/cron/crontabs/root || exit 1"
                 .to_owned(),
         ),
         (
             "cron_folder",
-            aside("mkdir -p /etc/cron.d; mount -t tmpfs none /etc/cron.d; echo > /etc/cron.d/intruder"),
+            aside(
+                "mkdir -p /etc/cron.d; mount -t tmpfs none /etc/cron.d; echo > /etc/cron.d/intruder",
+            ),
             "mkdir -p /etc/cron.d && echo > /etc/cron.d/intruder || exit 1".to_owned(),
         ),
         (
@@ -346,13 +362,6 @@ async fn programs_that_administrate_are_stopped() {
                  echo > /var/lib/reeve-agent/key",
             ),
             "mkdir -p /var/lib/reeve-agent && echo > /var/lib/reeve-agent/key || exit 1".to_owned(),
-        ),
-        (
-            "left_behind",
-            "setsid sh -c 'sleep 1; echo > $SCENE/late' >/dev/null 2>&1 & sleep 0.1; exit 0"
-                .to_owned(),
-            "(setsid sh -c 'sleep 1; echo > $SCENE/late' >/dev/null 2>&1 &) ; echo >> $SCENE/file || exit 1"
-                .to_owned(),
         ),
     ] {
         attack(&attacker, name, &off, &on, Network::None);

@@ -199,6 +199,11 @@ fn find_writable(mounts: &[MountLine]) -> Option<String> {
 }
 
 fn make_devices(originals: &[OwnedFd]) -> Result<(), SandboxError> {
+    // Nothing below the former /dev can be reached any more. Where one of these stays all the
+    // same, tools that list mounts stumble over it, and that is all.
+    for mount in list_mounts()?.iter().rev().filter(|mount| mount.point.starts_with("/dev/")) {
+        let _ = umount2(mount.point.as_str(), MntFlags::MNT_DETACH);
+    }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     attach("tmpfs", "/dev", Some("tmpfs"), flags, "mode=755,size=64k,nr_inodes=64")?;
     for ((name, major, minor), original) in NODES.iter().zip(originals) {

@@ -19,10 +19,6 @@ static pid_t victim(void) { return (pid_t)given("VICTIM"); }
 static int kill_other(void) { return failed(kill(victim(), SIGKILL)); }
 static int stop_other(void) { return failed(kill(victim(), SIGSTOP)); }
 static int signal_keeper(void) { return failed(kill(getppid(), SIGCONT)); }
-static int signal_everybody(void) {
-    /* Signal 0 to all that may be signalled: root reaches somebody. */
-    return failed(kill(-1, 0));
-}
 static int kill_by_descriptor(void) {
     int fd = (int)syscall(434 /* pidfd_open */, victim(), 0);
     return fd < 0 ? errno : failed(syscall(424 /* pidfd_send_signal */, fd, SIGKILL, NULL, 0));
@@ -161,7 +157,6 @@ const struct attack on_processes[] = {
     {"kill_other", kill_other},
     {"stop_other", stop_other},
     {"signal_keeper", signal_keeper},
-    {"signal_everybody", signal_everybody},
     {"kill_by_descriptor", kill_by_descriptor},
     {"trace", trace},
     {"write_memory", write_memory},
