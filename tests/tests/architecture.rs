@@ -349,7 +349,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("machines", 30),
     ("models", 25),
     ("users", 20),
-    ("vault", 20),
+    ("vault", 22),
     ("audit", 15),
     ("events", 10),
     ("selector", 10),

@@ -225,7 +225,9 @@ impl Attempt<'_> {
         if error.is_connect() || error.is_timeout() {
             let message =
                 format!("cannot reach {name} at {host}: {cause}; is base_url right, and is it up?");
-            return ModelError::new(ErrorCode::Unreachable, message).again();
+            let error = ModelError::new(ErrorCode::Unreachable, message);
+            // A certificate that is wrong now is wrong in ten seconds.
+            return if cause.contains("certificate") { error } else { error.again() };
         }
         ModelError::broken(format!("{name}: the connection broke before a reply: {cause}"))
     }
