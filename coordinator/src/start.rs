@@ -156,7 +156,7 @@ pub(crate) async fn start_at(
         machines: machines.clone(),
         users: users.clone(),
         operations: operations.clone(),
-        mind: Arc::new(assistant::NoMind),
+        models: models.clone(),
         tasks: tasks.clone(),
         settings: config.assistant.clone(),
         keep: config.output_keep,

@@ -163,6 +163,11 @@ impl Assistant {
                 "the budget has to be an amount of 0 or more",
             );
         }
+        if let Some(model) = &request.model
+            && let Err(error) = self.0.models.check_model(model)
+        {
+            return Beginning::failed("model_unknown", error.full_detail());
+        }
         let found = match &request.selector {
             Some(selector) => self.0.machines.resolve(principal, selector),
             None => return self.begin_by_words(principal, words),

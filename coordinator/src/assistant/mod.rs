@@ -10,7 +10,6 @@ mod ask;
 mod decide;
 mod ledger;
 mod look;
-mod mind;
 mod record;
 mod routes;
 mod runner;
@@ -34,11 +33,11 @@ use crate::config;
 use crate::db::Db;
 use crate::events::Hub;
 use crate::machines::Machines;
+use crate::models::ModelRegistry;
 use crate::operations::Operations;
 use crate::tasks::Tasks;
 use crate::users::Users;
 
-pub use mind::{Mind, NoMind};
 pub use routes::routes;
 
 /// Tasks with a runner, those that wait for a yes included, per task that may be at work.
@@ -58,8 +57,8 @@ pub struct Parts {
     pub users: Users,
     /// The door to machines.
     pub operations: Operations,
-    /// Who answers when a model is asked.
-    pub mind: Arc<dyn Mind>,
+    /// Models, where some are configured.
+    pub models: ModelRegistry,
     /// Where to spawn.
     pub tasks: Tasks,
     /// Bounds.
@@ -81,7 +80,7 @@ struct Inner {
     machines: Machines,
     users: Users,
     operations: Operations,
-    mind: Arc<dyn Mind>,
+    models: ModelRegistry,
     tasks: Tasks,
     settings: config::Assistant,
     idempotency_keep: Duration,
@@ -132,7 +131,7 @@ impl Assistant {
             machines: parts.machines,
             users: parts.users,
             operations: parts.operations,
-            mind: parts.mind,
+            models: parts.models,
             tasks: parts.tasks,
             settings: parts.settings,
             idempotency_keep: parts.idempotency_keep,

@@ -135,3 +135,11 @@ impl Agent {
         self.finish(&script, Outcome::Exited { code }).await;
     }
 }
+
+/// A command as a line.
+pub fn line_of(command: &ExecuteCommand) -> String {
+    match &command.command {
+        reeve_protocol::ops::Command::Argv(argv) => argv.join(" "),
+        reeve_protocol::ops::Command::Shell(line) => line.clone(),
+    }
+}

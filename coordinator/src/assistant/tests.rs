@@ -1,5 +1,6 @@
 mod bad_input;
 mod cancelling;
+mod models;
 mod reading;
 mod restarts;
 mod scopes;

@@ -35,6 +35,9 @@ pub use usage::{Caller, DayBudget};
 /// What a role asks unless somebody says otherwise: the runbooks.
 pub const BUILTIN: &str = "builtin";
 
+/// Tokens a model can read and write when its settings do not say.
+const CONTEXT_TOKENS: u64 = 128_000;
+
 /// Providers that can be added.
 const MAX_PROVIDERS: usize = 100;
 
@@ -298,6 +301,23 @@ impl ModelRegistry {
     /// 404 with the nearest names.
     pub fn check_model(&self, entry: &str) -> Result<(), ApiError> {
         if entry == BUILTIN { Ok(()) } else { self.find_model(&self.known(), entry) }
+    }
+
+    /// Tokens that each model of a role can read and write together; `None` when the role asks no
+    /// model before the runbooks.
+    #[must_use]
+    pub fn window(&self, role: ModelRole) -> Option<u64> {
+        let known = self.known();
+        let list = known.roles.get(&role)?;
+        let models = list.iter().take_while(|entry| *entry != BUILTIN);
+        let size = |entry: &String| {
+            let (provider, model) = entry.split_once('/')?;
+            let (settings, _) = known.providers.get(provider)?;
+            let found = settings.models.iter().find(|each| each.name == model)?;
+            Some(found.context_tokens.unwrap_or(CONTEXT_TOKENS))
+        };
+        // One that is not there any more is told of when it is asked.
+        models.map(|entry| size(entry).unwrap_or(CONTEXT_TOKENS)).min()
     }
 
     fn find_model(&self, known: &Known, entry: &str) -> Result<(), ApiError> {

@@ -1,8 +1,7 @@
 //! Asking a model: what was answered before is taken from the record, what is asked now is recorded
 //! with all it was made from.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reeve_models::{
@@ -16,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::super::store::{self, Call};
 use super::{Runner, Stop};
+use crate::models::Caller;
 
 /// The whole time for one question, tries and other models included.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -25,9 +25,6 @@ const TEMPERATURE: f64 = 0.1;
 
 /// Pieces of a plan on their way to whoever watches; more are left out.
 const DELTAS: usize = 256;
-
-/// The window planned for when nothing says how large a model's is.
-const SMALL_WINDOW: u64 = 32_000;
 
 /// A stage's question.
 pub(super) struct Question {
@@ -49,39 +46,55 @@ pub(super) enum Thought<T> {
     Failed { code: &'static str, message: String },
 }
 
-/// What models may still cost for one task.
+/// What models may still cost: for one task, and for its asker today.
 pub(super) struct Budget {
-    /// Spent and reserved, in the currency of the prices.
-    taken: Mutex<f64>,
+    taken: Mutex<Taken>,
     hard: f64,
+}
+
+/// In the currency of the prices, calls under way included.
+struct Taken {
+    by_task: f64,
+    day_left: f64,
 }
 
 impl Budget {
     pub(super) fn new(spent: f64, hard: f64) -> Self {
-        Self { taken: Mutex::new(spent), hard }
+        let taken = Taken { by_task: spent, day_left: f64::INFINITY };
+        Self { taken: Mutex::new(taken), hard }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Allowance for Budget {
     fn reserve(&self, model: &str, most: f64) -> Result<(), ModelError> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if *taken + most > self.hard {
-            return Err(ModelError::new(
-                ErrorCode::BudgetReached,
-                format!(
-                    "a call to {model} may cost {most:.4}, and of this task's budget of {:.2} there is {:.4} left (assistant.budget_hard)",
-                    self.hard,
-                    (self.hard - *taken).max(0.0)
-                ),
-            ));
+        let mut taken = self.taken();
+        let reached = |whose: &str, left: f64| {
+            let text = format!(
+                "a call to {model} may cost {most:.4}, and of {whose} {:.4} is left",
+                left.max(0.0)
+            );
+            Err(ModelError::new(ErrorCode::BudgetReached, text))
+        };
+        if taken.by_task + most > self.hard {
+            let whose = format!("the task's budget of {:.2} (assistant.budget_hard)", self.hard);
+            return reached(&whose, self.hard - taken.by_task);
         }
-        *taken += most;
+        if most > taken.day_left {
+            return reached("today's budget of the asker (models.user_day_budget)", taken.day_left);
+        }
+        taken.by_task += most;
+        taken.day_left -= most;
         Ok(())
     }
 
     fn settle(&self, _model: &str, most: f64, spent: f64) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        *taken += spent - most;
+        let mut taken = self.taken();
+        taken.by_task += spent - most;
+        taken.day_left += most - spent;
     }
 }
 
@@ -106,8 +119,7 @@ impl Runner {
 
     /// What a role's models can read; `None` when no model has the role.
     pub(super) fn window(&self, role: ModelRole) -> Option<Window> {
-        let tokens = self.assistant.0.mind.window(role)?;
-        Some(Window(if tokens == 0 { SMALL_WINDOW } else { tokens }))
+        self.assistant.0.models.window(role).map(Window)
     }
 
     /// Asks, and once more when the answer cannot be read.
@@ -165,7 +177,8 @@ impl Runner {
         nonce: &Nonce,
         only: Option<&str>,
     ) -> Result<Asked, Stop> {
-        self.check()?;
+        let user = self.principal(&[]).await?.user_name;
+        self.ask_day_budget(&user).await?;
         let prompt = prompt(ask);
         let (sender, receiver) = mpsc::channel(DELTAS);
         let shows = ask.stage == reeve_stages::Stage::Plan;
@@ -186,7 +199,7 @@ impl Runner {
                 deadline: DEADLINE,
                 allowance: &self.budget,
             };
-            self.assistant.0.mind.ask(question, &mut events).await
+            self.assistant.0.models.models().ask(question, &mut events).await
         };
         let answered = tokio::select! {
             () = self.token().cancelled() => return Err(Stop::Halted),
@@ -216,7 +229,7 @@ impl Runner {
                 }
             }
         };
-        self.record_calls(name, ask, &request, &calls, response).await?;
+        self.record_calls(name, ask, &request, &calls, response, &user).await?;
         Ok(asked)
     }
 
@@ -245,11 +258,11 @@ impl Runner {
         request: &serde_json::Value,
         calls: &[CallRecord],
         response: Option<String>,
+        user: &str,
     ) -> Result<(), Stop> {
         let soft = self.assistant.0.settings.budget_soft;
         let last = calls.len().saturating_sub(1);
-        let asker = self
-            .ledger
+        self.ledger
             .change(|draft| {
                 let before = draft.record().usage.cost;
                 for (at, call) in calls.iter().enumerate() {
@@ -276,11 +289,27 @@ impl Runner {
                 if before < soft && after >= soft {
                     draft.note("budget_soft", format!("models have cost {after:.2} for this task"));
                 }
-                draft.record().task.asker.name.clone()
             })
             .await?;
-        self.assistant.0.mind.record(calls, ask.role, self.id, &asker).await;
+        let caller =
+            Caller { user, task: Some(self.id), stage: ask.stage.as_str(), role: ask.role };
+        if let Err(error) = self.assistant.0.models.record(caller, calls).await {
+            tracing::warn!(task = %self.id, %error, "what models used was not counted");
+        }
         Ok(())
+    }
+
+    /// What the asker may still spend today.
+    async fn ask_day_budget(&self, user: &str) -> Result<(), Stop> {
+        loop {
+            match self.assistant.0.models.day_budget(user).await {
+                Ok(budget) => {
+                    self.budget.taken().day_left = budget.limit - budget.spent;
+                    return Ok(());
+                }
+                Err(error) => self.wait_out(&error.into()).await?,
+            }
+        }
     }
 
     /// Notes that rules do what a model was to do.

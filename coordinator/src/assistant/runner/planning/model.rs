@@ -22,12 +22,15 @@ impl Runner {
         &self,
         machines: &[MachineRef],
     ) -> Result<Option<Draft>, Stop> {
-        let Some(window) = self.window(ModelRole::Planner) else { return Ok(None) };
+        let only = self.ledger.read(|record| record.task.request.model.clone()).await;
+        let window = match self.window(ModelRole::Planner) {
+            Some(window) => window,
+            // Somebody named a model that the role does not ask.
+            None if only.is_some() => Window::default(),
+            None => return Ok(None),
+        };
         let mut input = self.plan_input(machines, window).await?;
-        let (answers, only) = self
-            .ledger
-            .read(|record| (record.task.answers.len(), record.task.request.model.clone()))
-            .await;
+        let answers = self.ledger.read(|record| record.task.answers.len()).await;
         let rounds = self.assistant.0.settings.explore_rounds;
         for round in 0..=rounds {
             input.rounds_left = rounds - round;
