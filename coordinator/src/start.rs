@@ -156,6 +156,7 @@ pub(crate) async fn start_at(
         machines: machines.clone(),
         users: users.clone(),
         operations: operations.clone(),
+        approvals: approvals.clone(),
         models: models.clone(),
         tasks: tasks.clone(),
         settings: config.assistant.clone(),

@@ -92,6 +92,7 @@ struct Inner {
 }
 
 /// Something that needs people.
+#[derive(Clone, Debug)]
 pub struct Wanted {
     /// Who asks. What is approved runs with their rights at that time.
     pub requester: Principal,
@@ -254,6 +255,22 @@ impl Approvals {
     pub async fn load(&self, id: ApprovalId) -> Result<Approval, ApiError> {
         let row = self.load_row(id).await?;
         self.describe(&row).await
+    }
+
+    /// Everything a task has asked for, newest first; at most 1,000.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn list_of_task(&self, task: TaskId) -> Result<Vec<Approval>, ApiError> {
+        let filter = Filter {
+            before: None,
+            state: None,
+            task: Some(task),
+            limit: 1000,
+            now_us: self.0.clock.micros(),
+        };
+        let rows = store::list(&mut *self.0.db.reader().await?, &filter).await?;
+        Ok(rows.iter().map(|row| self.to_api(row, Vec::new(), usize::MAX)).collect())
     }
 
     async fn load_row(&self, id: ApprovalId) -> Result<Row, ApiError> {

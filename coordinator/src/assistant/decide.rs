@@ -1,8 +1,8 @@
-//! What people decide about a task: cancel it, answer it.
+//! What people decide about a task: cancel it, say yes or no to what it waits for, answer it.
 
 use http::StatusCode;
 use reeve_protocol::TaskId;
-use reeve_sdk::api::{Task, TaskAnswer, TaskEvent, TaskEventKind, TaskState};
+use reeve_sdk::api::{Decide, Task, TaskAnswer, TaskDecision, TaskEvent, TaskEventKind, TaskState};
 
 use super::ask::{MAX_PROMPT, refer};
 use super::record::{TaskRow, reason};
@@ -91,6 +91,44 @@ impl Assistant {
             machines: row.machines.iter().map(|machine| machine.id).collect(),
         });
         Ok(())
+    }
+
+    /// Says yes or no to what a task waits for; each approval is decided, and audited, by itself.
+    ///
+    /// # Errors
+    /// 404 when one of them is not the task's; 422 when none is named; as `Approvals::decide`.
+    pub(super) async fn decide(
+        &self,
+        principal: &Principal,
+        id: TaskId,
+        yes: bool,
+        decision: TaskDecision,
+    ) -> Result<Task, ApiError> {
+        self.find(principal, id).await?;
+        if decision.approvals.is_empty() {
+            return Err(ApiError::invalid(
+                "name the approvals that are meant, each with the digest that was shown",
+            ));
+        }
+        for choice in &decision.approvals {
+            let approval = self.0.approvals.load(choice.id).await?;
+            if approval.task_id != Some(id) {
+                return Err(ApiError::new(
+                    StatusCode::NOT_FOUND,
+                    "approval_not_found",
+                    format!("task {id} waits for no approval {}", choice.id),
+                ));
+            }
+        }
+        for choice in decision.approvals {
+            let decide = Decide {
+                digest: choice.digest,
+                password: decision.password.clone(),
+                reason: decision.reason.clone(),
+            };
+            self.0.approvals.decide(principal, choice.id, yes, decide).await?;
+        }
+        self.describe(id).await
     }
 
     /// Answers a task that asked something. Only its asker may: what is answered is planned for

@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Clock;
+use crate::approvals::Approvals;
 use crate::config;
 use crate::db::Db;
 use crate::events::Hub;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub users: Users,
     /// The door to machines.
     pub operations: Operations,
+    /// Who has to say yes.
+    pub approvals: Approvals,
     /// Models, where some are configured.
     pub models: ModelRegistry,
     /// Where to spawn.
@@ -80,6 +83,7 @@ struct Inner {
     machines: Machines,
     users: Users,
     operations: Operations,
+    approvals: Approvals,
     models: ModelRegistry,
     tasks: Tasks,
     settings: config::Assistant,
@@ -131,6 +135,7 @@ impl Assistant {
             machines: parts.machines,
             users: parts.users,
             operations: parts.operations,
+            approvals: parts.approvals,
             models: parts.models,
             tasks: parts.tasks,
             settings: parts.settings,

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use reeve_protocol::TaskId;
 use reeve_sdk::api::{
-    CancelRequest, ModelCall, Page, Problem, Task, TaskAnswer, TaskRequest, TaskState,
+    CancelRequest, ModelCall, Page, Problem, Task, TaskAnswer, TaskDecision, TaskRequest, TaskState,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -25,6 +25,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_tasks, create_task))
         .routes(routes!(show_task))
+        .routes(routes!(approve_task))
+        .routes(routes!(reject_task))
         .routes(routes!(cancel_task))
         .routes(routes!(answer_task))
         .routes(routes!(list_calls))
@@ -100,6 +102,38 @@ async fn show_task(
     let id = task_id(&id)?;
     state.assistant.find(&principal, id).await?;
     Ok(axum::Json(state.assistant.describe(id).await?))
+}
+
+/// Say yes to what a task waits for
+///
+/// Each approval is named with the digest that was shown: a yes to something else is refused.
+#[utoipa::path(post, path = "/api/tasks/{id}/approve", tag = "tasks", request_body = TaskDecision,
+    params(("id" = String, Path, description = "The task's id")),
+    responses((status = 200, body = Task), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn approve_task(
+    State(state): State<AppState>,
+    principal: Principal,
+    Path(id): Path<String>,
+    Json(decision): Json<TaskDecision>,
+) -> Result<axum::Json<Task>, ApiError> {
+    Ok(axum::Json(state.assistant.decide(&principal, task_id(&id)?, true, decision).await?))
+}
+
+/// Say no to what a task waits for
+#[utoipa::path(post, path = "/api/tasks/{id}/reject", tag = "tasks", request_body = TaskDecision,
+    params(("id" = String, Path, description = "The task's id")),
+    responses((status = 200, body = Task), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn reject_task(
+    State(state): State<AppState>,
+    principal: Principal,
+    Path(id): Path<String>,
+    Json(decision): Json<TaskDecision>,
+) -> Result<axum::Json<Task>, ApiError> {
+    Ok(axum::Json(state.assistant.decide(&principal, task_id(&id)?, false, decision).await?))
 }
 
 /// Cancel a task

@@ -2,7 +2,10 @@
 
 use reeve_protocol::ops::ExecuteCommand;
 use reeve_protocol::{Facts, InspectFact, OperationId, Outcome, Stream, TaskId, decode};
-use reeve_sdk::api::{Machine, Task, TaskEvent, TaskState};
+use reeve_sdk::api::{
+    Approval, ApprovalChoice, Machine, Subtask, Task, TaskDecision, TaskEvent, TaskEventKind,
+    TaskState,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -77,6 +80,21 @@ impl Site {
         .await
     }
 
+    /// Waits until a step looks like this.
+    pub async fn wait_step(
+        &self,
+        id: TaskId,
+        number: u32,
+        what: &str,
+        looks: impl Fn(&Subtask) -> bool,
+    ) -> Subtask {
+        eventually(&format!("step {number} {what}"), || async {
+            let task = self.task(id).await;
+            task.subtasks.into_iter().find(|step| step.number == number && looks(step))
+        })
+        .await
+    }
+
     /// Every event of a task that has come to its end or a question.
     pub async fn task_events(&self, id: TaskId, last: Option<u64>) -> Vec<TaskEvent> {
         let last = last.map(|last| last.to_string());
@@ -94,6 +112,30 @@ impl Site {
             }
             seen.push(parsed);
         }
+    }
+
+    /// What a task waits for now, from its events.
+    pub async fn approvals_of(&self, id: TaskId) -> Vec<Approval> {
+        let conn = &mut *self.server.running.state.db.reader().await.expect("a reader");
+        let events = super::store::list_events(conn, id, 0, 10_000).await.expect("events");
+        events
+            .into_iter()
+            .filter_map(|event| match event.what {
+                TaskEventKind::Approval(approval) => Some(*approval),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Says yes or no to everything a task has asked for.
+    pub async fn decide_all(&self, token: &str, id: TaskId, word: &str) -> Task {
+        let approvals = self.approvals_of(id).await;
+        let choices = approvals
+            .into_iter()
+            .map(|one| ApprovalChoice { id: one.id, digest: one.digest })
+            .collect();
+        let decision = TaskDecision { approvals: choices, ..TaskDecision::default() };
+        self.server.post(token, &format!("/api/tasks/{id}/{word}"), &decision).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
@@ -141,5 +183,12 @@ pub fn line_of(command: &ExecuteCommand) -> String {
     match &command.command {
         reeve_protocol::ops::Command::Argv(argv) => argv.join(" "),
         reeve_protocol::ops::Command::Shell(line) => line.clone(),
+    }
+}
+
+impl super::Assistant {
+    /// Whether a task has a runner.
+    pub fn is_live(&self, id: TaskId) -> bool {
+        self.live().contains_key(&id)
     }
 }

@@ -103,6 +103,8 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/tasks/{id}", Needs(Viewer)),
     (Method::GET, "/api/tasks/{id}/events", Needs(Viewer)),
     (Method::GET, "/api/tasks/{id}/calls", Needs(Viewer)),
+    (Method::POST, "/api/tasks/{id}/approve", Needs(Approver)),
+    (Method::POST, "/api/tasks/{id}/reject", Needs(Approver)),
     (Method::POST, "/api/tasks/{id}/cancel", Needs(Operator)),
     (Method::POST, "/api/tasks/{id}/answer", Needs(Operator)),
     // events

@@ -37,9 +37,14 @@ pub(super) fn wider(one: Network, other: Network) -> Network {
     }
 }
 
-/// Whether the policy is asked before a part runs.
-pub(super) fn needs_yes(each: &Try, part: &Part) -> bool {
-    each.effect != Effect::Read || part.because.is_some() || part.mode == Mode::Normal
+/// What the policy is asked about: something that only reads counts as a change where the kernel
+/// does not keep it from being one, and where it would talk.
+pub(super) fn gated_effect(each: &Try, part: &Part) -> Effect {
+    if each.effect == Effect::Read && part.mode == Mode::Inspect && part.because.is_none() {
+        Effect::Read
+    } else {
+        each.effect.max(Effect::Change)
+    }
 }
 
 impl Runner {

@@ -146,13 +146,7 @@ impl Runner {
                 let key = job_key(self.id, step, number, &part.name);
                 let found = match self.find_job(&key).await? {
                     Some(job) => Ok(job),
-                    None if super::gate::needs_yes(&each, &part) => {
-                        self.get_approved(step, &each, &part, at).await?
-                    }
-                    None => self
-                        .submit(step, &each, &part)
-                        .await?
-                        .map_err(|error| reason(error.code(), error.full_detail())),
+                    None => self.get_approved(step, &each, &part, at).await?,
                 };
                 match found {
                     Ok(job) => {

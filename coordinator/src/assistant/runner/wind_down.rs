@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reeve_protocol::JobId;
+use reeve_protocol::{ApprovalId, JobId};
 use reeve_sdk::api::{SubtaskState, TaskState};
 use tokio::time::Instant;
 
@@ -50,7 +50,13 @@ impl Runner {
             }
             _ => "system".to_owned(),
         };
-        let jobs = self.list_open().await;
+        let (jobs, approvals) = self.list_open().await;
+        for approval in approvals {
+            if let Err(error) = self.assistant.0.approvals.withdraw(approval, &ended.message).await
+            {
+                tracing::warn!(task = %self.id, ?error, "an approval could not be withdrawn");
+            }
+        }
         let operations = &self.assistant.0.operations;
         for job in &jobs {
             // One that has ended by itself meanwhile is no trouble.
@@ -92,7 +98,7 @@ impl Runner {
 
     /// Jobs and approvals that are not known to have ended, those included whose job was submitted
     /// and not written down.
-    async fn list_open(&self) -> Vec<JobId> {
+    async fn list_open(&self) -> (Vec<JobId>, Vec<ApprovalId>) {
         let (asker, parts) = self
             .ledger
             .read(|record| {
@@ -104,7 +110,7 @@ impl Runner {
                 (record.task.asker.name.clone(), parts)
             })
             .await;
-        let mut jobs = Vec::new();
+        let (mut jobs, mut approvals) = (Vec::new(), Vec::new());
         for (step, number, part) in parts {
             if part.ended || part.refused.is_some() {
                 continue;
@@ -113,13 +119,14 @@ impl Runner {
                 jobs.push(job);
                 continue;
             }
+            approvals.extend(part.approval);
             let key = job_key(self.id, step, number, &part.name);
             match self.assistant.0.operations.find_submitted(&asker, &key).await {
                 Ok(found) => jobs.extend(found),
                 Err(error) => tracing::warn!(task = %self.id, ?error, "a job was not looked up"),
             }
         }
-        jobs
+        (jobs, approvals)
     }
 
     async fn wait_for(&self, jobs: &[JobId]) {

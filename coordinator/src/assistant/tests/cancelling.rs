@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use reeve_protocol::{Control, Outcome};
-use reeve_sdk::api::{AuditEntry, JobState, Page, SubtaskState, TaskState};
+use reeve_sdk::api::{
+    Approval, ApprovalState, AuditEntry, JobState, Page, SubtaskState, TaskState,
+};
 use serde_json::json;
 
 use crate::assistant::testing::DF;
@@ -31,6 +33,21 @@ async fn cancelling_ends_the_jobs_and_the_task() {
         refused(request, http::StatusCode::CONFLICT, "task_ended").await;
         let audit: Page<AuditEntry> = site.get("/api/audit?limit=1000").await;
         assert_eq!(audit.items.iter().filter(|entry| entry.action == "task.cancel").count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cancelling_withdraws_what_is_waited_for() {
+    on_each_engine(|site| async move {
+        let _agent = site.machine("web-1", false).await;
+        let task = site.ask("disk usage", json!({})).await;
+        site.wait_task(task.id, TaskState::AwaitingApproval).await;
+        let approval = site.approvals_of(task.id).await.remove(0);
+        site.post(&format!("/api/tasks/{}/cancel", task.id), json!({})).await;
+        site.wait_task(task.id, TaskState::Cancelled).await;
+        let approval: Approval = site.get(&format!("/api/approvals/{}", approval.id)).await;
+        assert_eq!(approval.state, ApprovalState::Withdrawn);
     })
     .await;
 }
