@@ -1,6 +1,9 @@
 //! First figures, each beside what this machine does by itself in the same run: `make bench`.
 //! Prints a table and writes the same as JSON.
 
+mod asking;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -63,6 +66,10 @@ fn main() -> anyhow::Result<()> {
         let (received, _) = runtime.block_on(run(&client, &["head", "-c", &bytes, "/dev/zero"]))?;
         let stream = start.elapsed();
         ensure!(received == STREAM_BYTES, "{received} bytes arrived of {STREAM_BYTES}");
+        let mut asked = Vec::new();
+        for _ in 0..asking::TASKS {
+            asked.push(runtime.block_on(asking::ask(&client, "bench"))?);
+        }
         // The first one warms everything up.
         if repetition > 0 {
             figures.spawn.push(spawn);
@@ -71,6 +78,7 @@ fn main() -> anyhow::Result<()> {
             figures.process.push(process);
             figures.pipe.push(pipe);
             figures.stream.push(stream);
+            figures.asked.push(asked);
         }
         eprintln!("repetition {repetition} of {REPETITIONS}");
     }
@@ -142,6 +150,16 @@ struct Figures {
     process: Vec<Vec<Duration>>,
     pipe: Vec<Duration>,
     stream: Vec<Duration>,
+    asked: Vec<Vec<asking::Stages>>,
+}
+
+impl Figures {
+    /// Milliseconds of a stage of a task: median over repetitions of the median of each.
+    fn stage(&self, of: impl Fn(&asking::Stages) -> Duration) -> f64 {
+        let each: Vec<Vec<Duration>> =
+            self.asked.iter().map(|tasks| tasks.iter().map(&of).collect()).collect();
+        median_of(&each, 0.5)
+    }
 }
 
 /// Milliseconds below which a share of the values lie.
@@ -212,6 +230,21 @@ fn report(figures: &Figures, database: &str, containment: Containment) -> anyhow
         format!("{pipe:.0} MiB/s"),
         format!("{:.2} × a local pipe", stream / pipe),
     );
+    let stages = [
+        ("words → plan, no model, as the asker sees it", figures.stage(|s| s.to_plan)),
+        ("  plan made and recorded", figures.stage(|s| s.plan)),
+        ("  plan → first job recorded", figures.stage(|s| s.dispatch)),
+        ("  end of a command → its verdict", figures.stage(|s| s.judge)),
+        ("  last verdict → summary", figures.stage(|s| s.summary)),
+        ("the whole of it, commands included", figures.stage(|s| s.whole)),
+    ];
+    for (what, ms) in stages {
+        let beside = match what.starts_with("  ") {
+            true => format!("{:.2} × the goal of 20 ms per stage", ms / 20.0),
+            false => String::new(),
+        };
+        row(what, format!("{ms:.2} ms"), String::new(), beside);
+    }
     println!("{:-<92}", "");
     if noise > 1.2 {
         println!("This run was noisy: the yardstick's medians differ by a factor of {noise:.2}.");
@@ -230,6 +263,7 @@ fn report(figures: &Figures, database: &str, containment: Containment) -> anyhow
         "output_mib_s": stream,
         "local_pipe_mib_s": pipe,
         "output_ratio": stream / pipe,
+        "asking_ms": stages.iter().map(|(what, ms)| (what.trim(), *ms)).collect::<BTreeMap<_, _>>(),
     });
     let me = std::env::current_exe()?;
     let path = me.parent().unwrap_or(Path::new(".")).join("bench.json");
