@@ -264,7 +264,33 @@ tour() {
         bad "the output differs: $(wc -l <"$demo/tmp/out") lines of 2000"
     fi
     expect_code 7 "and its own exit code"
+
+    title "A question in words: planned without any model, run where the kernel lets it change nothing"
+    show ask @all 'how full are the disks?'
+    expect_code 0 "every step did what was expected"
+    expect_text "Plan by builtin" "the plan came from the runbooks inside the coordinator"
+    expect_text "Summary" "and was summed up, with quotes that stand where they say"
+
+    title "A change in words: it waits for a yes to its exact bytes"
+    mkdir -p "$demo/tmp/etc" && echo 'listen = 80' >"$demo/tmp/etc/app.conf"
+    words="make a backup of $demo/tmp/etc/app.conf"
+    printf "\n  %s\$ reeve ask demo-db '%s'%s\n" "$bold" "$words" "$plain"
+    reeve ask demo-db "$words" --wait >"$demo/tmp/out" 2>"$demo/tmp/err" &
+    running=$!
+    await 20 is_waiting || give_up "nothing waits for a yes: $(cat "$demo/tmp/out" "$demo/tmp/err")"
+    sed 's/^/    /' "$demo/tmp/out"
+    if [ "$(ls "$demo/tmp/etc")" = app.conf ]; then good "nothing has been changed yet"; else bad "it ran before the yes"; fi
+    task=$(reeve tasks list -o name | head -n 1)
+    show tasks approve "$task" --yes
+    expect_code 0 "said yes to exactly these bytes, on this machine, once"
+    wait $running
+    code=$?
+    show tasks show "$task"
+    expect_text "Summary" "what was done is summed up, and how to take it back"
+    if [ "$(ls "$demo/tmp/etc" | wc -l)" = 2 ]; then good "the backup is there: $(ls "$demo/tmp/etc" | grep -v '^app.conf$')"; else bad "there is no backup"; fi
 }
+
+is_waiting() { reeve tasks list -o json 2>/dev/null | grep -q '"state": *"awaiting_approval"'; }
 
 invite() {
     title "It runs until you press Ctrl-C. In another terminal:"
@@ -276,14 +302,15 @@ invite() {
              reeve login $url --pin $pin
              as admin, with the password in $here/password)
 
-  Five things to try
+  Six things to try
     reeve run 'role=web' -- df -h /
     reeve run demo-web --shell 'for i in \$(seq 1 2000); do echo \$i; sleep 0.01; done'
         … and meanwhile:  kill -9 \$(pgrep -f 'reeve-agent run.*demo-web')   then start it again:
         reeve-agent run --state $demo/machines/demo-web
     head -c 100M /dev/urandom | reeve run demo-db --stdin -- sha256sum
     reeve run @all --dry-run -- reboot
-    reeve jobs list
+    reeve ask demo-web 'why is the disk filling up?'
+    reeve ask 'role=db' 'what changed since yesterday?'
 
   Everything this made is in $here; 'make demo-clean' removes it.
 INVITE
