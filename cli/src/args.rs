@@ -7,8 +7,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    ask, audit, completion, contexts, doctor, jobs, keys, login, machines, models, run, status,
-    tasks, tokens, usage, users, vault, version,
+    approvals, ask, audit, completion, contexts, doctor, jobs, keys, login, machines, models, run,
+    status, tasks, tokens, usage, users, vault, version,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -129,6 +129,10 @@ pub enum Command {
     Ask(Box<ask::Ask>),
     /// Look at, follow and decide about what was asked in words
     Tasks(tasks::Tasks),
+    /// What waits for a yes, and deciding about it
+    Approvals(approvals::Approvals),
+    /// What needs whose yes
+    Policy(approvals::Policy),
     /// Look at, follow and cancel what was run
     Jobs(jobs::Jobs),
     /// Look at and change machines
@@ -184,7 +188,7 @@ mod tests {
             let limit = match path {
                 "reeve run" => 42,
                 // One line per command.
-                "reeve" => 40,
+                "reeve" => 42,
                 _ => 24,
             };
             assert!(lines <= limit, "{path} -h has {lines} lines:\n{help}");

@@ -33,6 +33,12 @@ impl Failure {
         Self { code, ..Self::new(String::new()) }
     }
 
+    /// What the coordinator wants people to say yes to first, if that is why.
+    pub fn approval(&self) -> Option<&reeve_sdk::api::ApprovalNeeded> {
+        let error = self.source.as_ref()?.downcast_ref::<reeve_sdk::Error>()?;
+        error.problem()?.approval.as_deref()
+    }
+
     /// With what was behind it.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());

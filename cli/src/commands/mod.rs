@@ -1,5 +1,7 @@
 //! The commands, one file per noun.
 
+pub mod approvals;
+mod approved;
 pub mod ask;
 pub mod audit;
 pub mod completion;
@@ -38,6 +40,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Run(command) => command.perform(&global).await,
         Command::Ask(command) => command.perform(&global).await,
         Command::Tasks(command) => command.perform(&global).await,
+        Command::Approvals(command) => command.perform(&global).await,
+        Command::Policy(command) => command.perform(&global).await,
         Command::Jobs(command) => command.perform(&global).await,
         Command::Machines(command) => command.perform(&global).await,
         Command::Tokens(command) => command.perform(&global).await,

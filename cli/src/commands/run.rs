@@ -10,6 +10,7 @@ use reeve_sdk::api::{
     ExecuteCommandRequest, JobRequest, MachineState, OperationRequest, Rollout, Target,
 };
 
+use super::approved;
 use super::completion::machine_names;
 use super::{confirm, parse_pair};
 use crate::args::{Format, Global};
@@ -167,7 +168,10 @@ impl Run {
         }
         self.check_targets(&client, &mut request).await?;
         if self.detach {
-            let job = client.create_job(&request).await?;
+            let job = match client.create_job(&request).await.map_err(Failure::from) {
+                Ok(job) => job,
+                Err(failure) => return approved::print_needed(global, failure),
+            };
             let id = job.id.to_string();
             match global.output {
                 Format::Table | Format::Wide => crate::output::print(&format!("{id}\n"))?,
@@ -185,7 +189,13 @@ impl Run {
             input: self.stdin,
             cancels: true,
         };
-        watch(client, follow, options).await
+        match watch(client.clone(), follow, options).await {
+            Ok(code) => Ok(code),
+            Err(failure) => {
+                let job = approved::wait_for_job(&client, failure, self.wait).await?;
+                watch(client.clone(), client.follow(job), options).await
+            }
+        }
     }
 
     fn request(&self) -> JobRequest {

@@ -129,7 +129,11 @@ fn surroundings(command: &PlannedCommand) -> Option<String> {
 pub fn approval(screen: Screen, approval: &Approval) -> String {
     let names: Vec<String> = approval.machines.iter().map(|machine| machine.name.clone()).collect();
     let title = format!("Wants to {} {}", approval.effect.as_str(), count(&names));
-    let mut text = format!("{}: {}\n", screen.paint(YELLOW, &title), escape(&approval.purpose));
+    let mut text = screen.paint(YELLOW, &title);
+    if !approval.purpose.is_empty() {
+        text.push_str(&format!(": {}", escape(&approval.purpose)));
+    }
+    text.push('\n');
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
             text.push_str(&format!("    {name:9} {value}\n"));

@@ -3,9 +3,10 @@
 use reeve_agent::policy::{Allow, ExecRule, Policy};
 use reeve_agent::uplink::session::End;
 use reeve_protocol::{
-    CoordinatorId, Envelope, Evidence, Goodbye, GoodbyeReason, Heartbeat, JournalId, Kind,
-    OperationId, Outcome, Request,
+    ApprovalStamp, CoordinatorId, Envelope, Evidence, Goodbye, GoodbyeReason, Heartbeat, JournalId,
+    Kind, OperationId, Outcome, Request, approval_message,
 };
+use sha2::{Digest, Sha256};
 
 use crate::agent::{Coordinator, Got, Machine, shell};
 
@@ -45,6 +46,32 @@ async fn each_reason_to_refuse_has_its_code() {
     }
     let left = std::fs::read_dir(machine.state().join("operations")).expect("a folder").count();
     assert_eq!(left, 0, "a refused operation left a folder");
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_approved_does_not_start() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let mut request = coordinator.make_request(&shell("exit 3"));
+    let machines: [u8; 32] = Sha256::digest(b"the machines").into();
+    let body: [u8; 32] = Sha256::digest(&request.body).into();
+    let message = approval_message(&body, &machines, 7);
+    request.approval = Some(ApprovalStamp {
+        digest: Sha256::digest(message).to_vec(),
+        machines: machines.to_vec(),
+        expires_us: 7,
+    });
+    let tampered = coordinator.make_request(&shell("exit 4")).body;
+    let tampered = Request { body: tampered, ..request.clone() };
+    assert_eq!(refusal(&mut coordinator, "execute_command", &tampered).await, "approval_mismatch");
+    let left = std::fs::read_dir(machine.state().join("operations")).expect("a folder").count();
+    assert_eq!(left, 0, "a refused operation left a folder");
+    let id = OperationId::new();
+    coordinator.request_as(id, "execute_command", &request);
+    let mut got = Got::default();
+    coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
+    assert_eq!(got.outcome(), &Outcome::Exited { code: 3 });
 }
 
 #[tokio::test]
