@@ -190,7 +190,7 @@ fn read_own_score() -> String {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        // It removes its shared memory when its stdin ends, unless it was killed or stopped.
+        // It ends when its stdin does, unless it was stopped.
         drop(self.victim.stdin.take());
         let id = self.victim.id();
         host::process::signal(id, host::process::Signal::CONT);

@@ -57,13 +57,15 @@ void step_aside(int flags) {
 static int be_a_victim(void) {
     static char memory[64] = "untouched";
     int segment = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0666);
+    /* Gone with this process, however it dies; until then others can attach it all the same. */
+    shmat(segment, NULL, 0);
+    shmctl(segment, IPC_RMID, NULL);
     printf("%d %p %d\n", getpid(), (void *)memory, segment);
     fflush(stdout);
     char byte;
     /* Until the test closes the pipe. */
     while (read(0, &byte, 1) > 0) {
     }
-    shmctl(segment, IPC_RMID, NULL);
     return 0;
 }
 
