@@ -123,6 +123,16 @@ fn holder_of_a_lock_is_named() {
     let own = format!("(pid {}", std::process::id());
     says(&explained, &["flock (pid", "the.lock", "held by", &own]);
     assert_eq!(explained.stall.advice, StallAdvice::Wait);
+
+    let job = operation.job_id.to_string();
+    let told = cluster.reeve(["jobs", "explain", &job]);
+    told.expect_code(0).expect_says("waits for lock").expect_says("the.lock");
+    told.expect_says("advice: wait").expect_says(&format!("reeve jobs cancel {job}"));
+    let id = operation.id.to_string();
+    let again: Explained = cluster.reeve(["-o", "json", "jobs", "explain", &id]).json();
+    assert_eq!(again.stall.operation, operation.id);
+    let unknown = "01900000-0000-7000-8000-000000000000";
+    cluster.reeve(["jobs", "explain", unknown]).expect_code(255).expect_says("no operation");
 }
 
 #[test]

@@ -26,6 +26,7 @@ Examples:
   reeve jobs show ID                          how it went on each machine
   reeve jobs output ID --machine web-1 > log  its bytes as they were
   reeve jobs attach ID                        from the start, then live
+  reeve jobs explain ID                       why it does not go on
   reeve jobs cancel ID";
 
 /// Look at, follow and cancel what was run.
@@ -51,6 +52,7 @@ enum Action {
     ///
     /// Ends with the exit code that `reeve run` would have ended with. Ctrl-C leaves the job alone.
     Attach(Attach),
+    Explain(super::explain::Explain),
     /// End a job's commands
     Cancel {
         /// Its id
@@ -224,6 +226,7 @@ impl Jobs {
                 };
                 return watch(client, follow, options).await;
             }
+            Action::Explain(explain) => explain.perform(global, &client).await?,
             Action::Cancel { id, reason } => {
                 let job = client.cancel_job(id, &reason).await?;
                 if job.finished.is_some() {
@@ -239,7 +242,8 @@ impl Jobs {
     }
 }
 
-async fn operations(client: &Client, id: JobId) -> Result<Vec<Operation>, Failure> {
+/// All operations of a job.
+pub async fn operations(client: &Client, id: JobId) -> Result<Vec<Operation>, Failure> {
     collect(None, |paging| {
         let client = client.clone();
         async move { client.job_operations(id, None, &paging).await }

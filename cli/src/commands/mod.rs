@@ -7,6 +7,7 @@ pub mod audit;
 pub mod completion;
 pub mod contexts;
 pub mod doctor;
+pub mod explain;
 pub mod jobs;
 pub mod keys;
 pub mod login;
