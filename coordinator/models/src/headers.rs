@@ -185,6 +185,7 @@ mod tests {
             assert_eq!(duration(text), None, "{text}");
         }
         assert_eq!(duration("1e300"), Some(LONGEST));
+        assert_eq!(duration("1e12"), Some(LONGEST));
     }
 
     #[test]
