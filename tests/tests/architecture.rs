@@ -89,7 +89,7 @@ fn crates_depend_only_on_what_their_place_allows() {
             );
         }
     }
-    let bans: [(&str, &[&str], &str); 8] = [
+    let bans: [(&str, &[&str], &str); 9] = [
         (
             "reeve-agent",
             &["sqlx", "axum", "reqwest", "hyper-rustls", "rmcp", "reeve-coordinator", "reeve-sdk"],
@@ -114,6 +114,11 @@ fn crates_depend_only_on_what_their_place_allows() {
             "reeve-models",
             &["sqlx", "axum", "hyper-tls", "nix", "reeve-coordinator", "reeve-agent", "reeve-link"],
             "who speaks to providers of models knows them and nothing else: no database, no machines",
+        ),
+        (
+            "reeve-runbooks",
+            &["tokio", "reqwest", "sqlx", "axum", "reeve-models", "reeve-coordinator"],
+            "the planner without a model is a function of the sentence and the catalogue: it works when nothing else does",
         ),
         ("reeve-protocol", &["tokio"], "what is said on the wire knows nothing of how it travels"),
         (

@@ -242,21 +242,23 @@ fn values_of(
         let text = captures.name(name).map(|m| m.as_bytes()).unwrap_or_default();
         values.insert(name.to_owned(), String::from_utf8_lossy(text).trim().to_owned());
     }
+    // Formulas go on with exact numbers, people see rounded ones.
+    let mut exact = values.clone();
     for value in &rule.values {
         let (name, formula) = value.split_once('=').ok_or("a value is NAME = FORMULA")?;
         let name = name.trim();
         // What does not compute here (a column that says `-`) is no finding, not an error.
-        let Ok(computed) = formula::compute(formula, &values) else { return Ok(None) };
+        let Ok(computed) = formula::compute(formula, &exact) else { return Ok(None) };
         let shown = if name.ends_with("_bytes") {
             formula::show_bytes(computed)
         } else {
             formula::show(computed)
         };
         values.insert(name.to_owned(), shown);
-        values.insert(format!("{name}_exact"), computed.to_string());
+        exact.insert(name.to_owned(), computed.to_string());
     }
     for condition in &rule.when {
-        match formula::holds(condition, &values) {
+        match formula::holds(condition, &exact) {
             Ok(true) => {}
             Ok(false) | Err(formula::FormulaError::NotANumber(_)) => return Ok(None),
             Err(why) => return Err(why.to_string()),

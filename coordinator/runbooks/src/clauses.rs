@@ -320,7 +320,12 @@ fn find_name(
         return Some(found);
     }
     // `stop worrying` names nothing.
-    let named = |n: &usize| free(n) && !clause[*n].raw.ends_with("ing");
+    let named = |n: &usize| {
+        free(n) && {
+            let raw = &clause[*n].raw;
+            !(raw.ends_with("ing") && raw.chars().all(char::is_alphabetic))
+        }
+    };
     loose.then(|| (0..clause.len()).find(named)).flatten()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reeve_protocol::ops::{Command, Effect, Network};
+use reeve_protocol::ops::Command;
 
 use crate::catalogue::Catalogue;
 use crate::expect::Expect;
@@ -13,6 +13,9 @@ use crate::shell_line;
 use crate::words::{self, Kind, Word};
 
 mod steps;
+
+#[cfg(test)]
+pub(crate) use steps::expect as expectation;
 
 /// Longer prompts are no request for a runbook, bytes.
 const MAX_PROMPT: usize = 8 * 1024;
@@ -73,13 +76,15 @@ fn offer(line: &str, request: &Request<'_>) -> Reply {
         return which_machine(request.machines);
     }
     let machines: Vec<String> = request.machines.iter().map(|m| m.name.clone()).collect();
+    let command = Command::Shell(line.to_owned());
+    let assessed = reeve_risk::assess(&command, &BTreeMap::new());
     let step = Step {
         machines,
-        command: Command::Shell(line.to_owned()),
+        command,
         purpose: "Runs the command as it was written.".to_owned(),
         expected: "It exits with 0.".to_owned(),
-        effect: Effect::Destroy,
-        network: Network::None,
+        effect: assessed.effect,
+        network: assessed.network,
         timeout_ms: Some(60_000),
         undo: None,
         depends_on: Vec::new(),

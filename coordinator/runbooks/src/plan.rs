@@ -46,7 +46,7 @@ pub enum Reply {
     ShellLine {
         /// The line.
         line: String,
-        /// It, as a plan of one step. Its effect is for the caller to compute.
+        /// It, as a plan of one step, with the effect that the risk rules compute.
         plan: Plan,
     },
     /// It is clear what is asked, but something is missing.

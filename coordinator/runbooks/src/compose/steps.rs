@@ -179,7 +179,8 @@ fn prerequisites(runbook: &Runbook, at: usize) -> Vec<usize> {
         .collect()
 }
 
-fn expect(step: &RunbookStep, values: &Filled) -> Expect {
+/// What a step's result is checked against, with the slots filled in.
+pub(crate) fn expect(step: &RunbookStep, values: &Filled) -> Expect {
     let plain = |text: &str| {
         template::fill(text, values, str::to_owned).unwrap_or_else(|_| text.to_owned())
     };
