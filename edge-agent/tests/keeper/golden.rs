@@ -2,7 +2,7 @@
 //! change: what follows them gets a new version.
 
 use reeve_agent::host::users::Account;
-use reeve_agent::keeper::files::{self, Filed, KeeperFile, Spec};
+use reeve_agent::keeper::files::{self, Asked, Filed, KeeperFile, Spec};
 use reeve_agent::keeper::wire::{FromKeeper, Incoming, StdinState, ToKeeper, to_frame};
 use reeve_protocol::ops::{Command, ExecuteCommand};
 use reeve_protocol::{
@@ -65,6 +65,15 @@ fn files_of_version_one_stay_as_they_are() {
             spool_bytes: 64,
             segment_bytes: 4,
             walls: None,
+        },
+    );
+    check_file(
+        "asked.v1",
+        &Asked {
+            id: id(),
+            name: "explain_operation".to_owned(),
+            created_us: 1_700_000_000_000_000,
+            boot_id: "boot".to_owned(),
         },
     );
     check_file(

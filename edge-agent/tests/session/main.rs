@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod agent;
+mod answers;
 mod full_disk;
 mod inspections;
 mod promises;
