@@ -5,6 +5,7 @@
 mod decide;
 mod effect;
 mod gate;
+mod look;
 mod policy;
 mod redeem;
 mod routes;
@@ -19,7 +20,7 @@ use http::StatusCode;
 use reeve_protocol::ops::Effect;
 use reeve_protocol::{ApprovalId, TaskId};
 use reeve_sdk::api::{
-    Approval, ApprovalMachine, ApprovalState, JobRequest, OperationRequest, Page, Rollout, Time,
+    Approval, ApprovalMachine, ApprovalState, JobRequest, OperationRequest, Rollout, Time,
 };
 use tokio::sync::broadcast;
 
@@ -33,7 +34,7 @@ use crate::problem::ApiError;
 use crate::tasks::Tasks;
 use crate::users::{Principal, Users, Via};
 use policy::Policy;
-use store::{Filter, Row};
+use store::Row;
 
 pub(crate) use gate::Gate;
 pub use policy::{Origin, Requirement, Ruling};
@@ -44,9 +45,6 @@ const BACKLOG: usize = 1024;
 
 /// How often it is looked whether something is over, or was left unfinished.
 const TICK: Duration = Duration::from_secs(5);
-
-/// Machines shown of each approval in a list: there may be 50,000.
-const LISTED_MACHINES: usize = 100;
 
 /// Characters of what people write for the record.
 const MAX_REASON: usize = 512;
@@ -246,148 +244,6 @@ impl Approvals {
         tx.commit().await?;
         self.tell(row.id);
         Ok(self.to_api(&row, Vec::new(), usize::MAX))
-    }
-
-    /// One of them as it is now, for whoever has been let in already.
-    ///
-    /// # Errors
-    /// 404, or when the database does not answer.
-    pub async fn load(&self, id: ApprovalId) -> Result<Approval, ApiError> {
-        let row = self.load_row(id).await?;
-        self.describe(&row).await
-    }
-
-    /// Everything a task has asked for, newest first; at most 1,000.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn list_of_task(&self, task: TaskId) -> Result<Vec<Approval>, ApiError> {
-        let filter = Filter {
-            before: None,
-            state: None,
-            task: Some(task),
-            limit: 1000,
-            now_us: self.0.clock.micros(),
-        };
-        let rows = store::list(&mut *self.0.db.reader().await?, &filter).await?;
-        Ok(rows.iter().map(|row| self.to_api(row, Vec::new(), usize::MAX)).collect())
-    }
-
-    async fn load_row(&self, id: ApprovalId) -> Result<Row, ApiError> {
-        let row = store::find(&mut *self.0.db.reader().await?, id).await?;
-        row.ok_or_else(|| not_found(id))
-    }
-
-    async fn describe(&self, row: &Row) -> Result<Approval, ApiError> {
-        let decisions = store::list_decisions(&mut *self.0.db.reader().await?, row.id).await?;
-        let decisions = decisions.into_iter().map(|decision| decision.shown).collect();
-        Ok(self.to_api(row, decisions, usize::MAX))
-    }
-
-    /// One of them as lists show it, if it exists for the caller.
-    ///
-    /// # Errors
-    /// 404, or when the database does not answer.
-    pub async fn look(&self, principal: &Principal, id: ApprovalId) -> Result<Approval, ApiError> {
-        let row = self.find(principal, id).await?;
-        let mut approval = self.describe(&row).await?;
-        approval.machines.truncate(LISTED_MACHINES);
-        Ok(approval)
-    }
-
-    /// One that exists for the caller: their own, or with all its machines within their scope.
-    async fn find(&self, principal: &Principal, id: ApprovalId) -> Result<Row, ApiError> {
-        let row = self.load_row(id).await?;
-        if row.user == principal.user || self.covers(principal, &row) {
-            Ok(row)
-        } else {
-            Err(not_found(id))
-        }
-    }
-
-    /// Whether every machine of it exists for somebody.
-    fn covers(&self, principal: &Principal, row: &Row) -> bool {
-        principal.scope.is_all()
-            || row.machines.iter().all(|machine| {
-                self.0.machines.registry().find(machine.id).is_some_and(|known| {
-                    principal.scope.matches(known.id, &known.name, &known.labels)
-                })
-            })
-    }
-
-    /// Approvals that exist for the caller, newest first.
-    async fn list(
-        &self,
-        principal: &Principal,
-        mut filter: Filter,
-    ) -> Result<Page<Approval>, ApiError> {
-        let wanted = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-        filter.limit = filter.limit.saturating_add(1);
-        let mut conn = self.0.db.reader().await?;
-        let mut found = Vec::new();
-        let mut more = true;
-        while more && found.len() <= wanted {
-            let rows = store::list(&mut conn, &filter).await?;
-            more = rows.len() > wanted;
-            filter.before = rows.last().map(|row| row.id);
-            found.extend(
-                rows.into_iter()
-                    .filter(|row| row.user == principal.user || self.covers(principal, row)),
-            );
-        }
-        let more = found.len() > wanted;
-        found.truncate(wanted);
-        let next = found.last().filter(|_| more).map(|row| row.id.to_string());
-        let mut items = Vec::with_capacity(found.len());
-        for row in &found {
-            let decisions = store::list_decisions(&mut conn, row.id).await?;
-            let decisions = decisions.into_iter().map(|decision| decision.shown).collect();
-            items.push(self.to_api(row, decisions, LISTED_MACHINES));
-        }
-        Ok(Page { items, next })
-    }
-
-    /// Where it stands: one whose time is up is over, whether or not that was written down yet.
-    fn state(&self, row: &Row) -> ApprovalState {
-        match row.state {
-            ApprovalState::Pending | ApprovalState::Approved
-                if row.expires_us <= self.0.clock.micros() =>
-            {
-                ApprovalState::Expired
-            }
-            state => state,
-        }
-    }
-
-    fn to_api(
-        &self,
-        row: &Row,
-        decisions: Vec<reeve_sdk::api::ApprovalDecision>,
-        machines: usize,
-    ) -> Approval {
-        Approval {
-            id: row.id,
-            digest: crate::hex(&row.digest),
-            state: self.state(row),
-            task_id: row.task.map(|(task, _)| task),
-            subtask: row.task.map(|(_, step)| step),
-            requested_by: row.principal.clone(),
-            operation: row.request.operation.clone(),
-            purpose: row.purpose.clone(),
-            effect: row.effect,
-            effect_reasons: row.effect_reasons.clone(),
-            machine_count: u32::try_from(row.machines.len()).unwrap_or(u32::MAX),
-            machines: row.machines.iter().take(machines).cloned().collect(),
-            undo: row.undo.clone(),
-            needed: row.needed,
-            other_than_requester: row.other_than_requester,
-            step_up: row.step_up,
-            decisions,
-            rule: row.rule.clone(),
-            created: Time::from_micros(row.created_us),
-            expires: Time::from_micros(row.expires_us),
-            job_id: row.job_id,
-        }
     }
 
     /// Ends what is over and carries on with what a former run left unfinished, until the
