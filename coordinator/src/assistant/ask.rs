@@ -62,15 +62,8 @@ impl Assistant {
         key: Option<String>,
     ) -> Result<Created, ApiError> {
         let key = key.map(|key| check_key(key, &request)).transpose()?;
-        if let Some((key, hash)) = &key {
-            let mut conn = self.0.db.reader().await?;
-            let found = store::find_by_key(&mut conn, &principal.name, key).await?;
-            if let Some((id, old)) = found {
-                if old != hash {
-                    return Err(mismatch());
-                }
-                return Ok(Created { task: self.describe(id).await?, existed: true });
-            }
+        if let Some(created) = self.find_asked(principal, key.as_ref()).await? {
+            return Ok(created);
         }
         self.0.operations.check_ready()?;
         let beginning = self.begin(principal, &request);
@@ -108,7 +101,12 @@ impl Assistant {
             what: TaskEventKind::State { state: row.state, reason: row.reason.clone() },
         };
         let mut tx = self.0.db.begin().await?;
-        store::insert_task(&mut tx, &row, key.as_ref()).await?;
+        if let Err(error) = store::insert_task(&mut tx, &row, key.as_ref()).await {
+            drop(tx);
+            // The same request came twice at once.
+            let found = self.find_asked(principal, key.as_ref()).await?;
+            return found.ok_or_else(|| error.into());
+        }
         store::update_task(&mut tx, &row).await?;
         store::insert_event(&mut tx, &event).await?;
         audit::record(
@@ -135,6 +133,24 @@ impl Assistant {
         });
         self.0.wake.notify_one();
         Ok(Created { task: self.describe(row.id).await?, existed: false })
+    }
+
+    /// The task that was asked for before with the same key.
+    async fn find_asked(
+        &self,
+        principal: &Principal,
+        key: Option<&(String, [u8; 32])>,
+    ) -> Result<Option<Created>, ApiError> {
+        let Some((key, hash)) = key else { return Ok(None) };
+        let found = {
+            let mut conn = self.0.db.reader().await?;
+            store::find_by_key(&mut conn, &principal.name, key).await?
+        };
+        match found {
+            Some((_, old)) if old != hash => Err(mismatch()),
+            Some((id, _)) => Ok(Some(Created { task: self.describe(id).await?, existed: true })),
+            None => Ok(None),
+        }
     }
 
     fn begin(&self, principal: &Principal, request: &TaskRequest) -> Beginning {

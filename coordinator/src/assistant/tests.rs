@@ -1,7 +1,9 @@
 mod approvals;
 mod bad_input;
 mod cancelling;
+mod injection;
 mod models;
 mod reading;
 mod restarts;
 mod scopes;
+mod stalls;

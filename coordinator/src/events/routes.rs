@@ -112,7 +112,9 @@ fn describe_task(
     news: &TaskNews,
 ) -> Option<serde_json::Value> {
     let visible = *news.asker == *principal.name
-        || news.machines.iter().all(|machine| is_visible(state, principal, *machine));
+        || principal.scope.is_all()
+        || (!news.machines.is_empty()
+            && news.machines.iter().all(|machine| is_visible(state, principal, *machine)));
     visible.then(|| serde_json::json!({ "event": "task_status_update", "task": *news.event }))
 }
 

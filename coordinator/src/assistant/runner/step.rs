@@ -165,7 +165,7 @@ impl Runner {
                 }
             }
         };
-        self.follow(job).await?;
+        self.follow(step, number, job).await?;
         self.change_part(step, number, at, |_, part| part.ended = true).await
     }
 

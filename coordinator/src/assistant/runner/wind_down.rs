@@ -119,7 +119,14 @@ impl Runner {
                 jobs.push(job);
                 continue;
             }
-            approvals.extend(part.approval);
+            if let Some(approval) = part.approval {
+                approvals.push(approval);
+                // Used, and the coordinator ended before the job was written down here.
+                match self.assistant.0.approvals.load(approval).await {
+                    Ok(approval) => jobs.extend(approval.job_id),
+                    Err(error) => tracing::warn!(task = %self.id, ?error, "was not looked up"),
+                }
+            }
             let key = job_key(self.id, step, number, &part.name);
             match self.assistant.0.operations.find_submitted(&asker, &key).await {
                 Ok(found) => jobs.extend(found),
