@@ -217,9 +217,10 @@ impl Following {
     async fn conclude(&mut self) -> Result<Option<u8>, Failure> {
         let task = self.client.task(self.id).await?;
         if task.state == TaskState::NeedsAnswer && self.is_for_people() {
-            let reason = task.reason.as_ref().map_or("", |reason| reason.message.as_str());
-            let question = task.question.as_deref().unwrap_or(reason);
-            print(&format!("{}\n", crate::terminal::escape(question)))?;
+            let reason = task.reason.as_ref().map(|reason| reason.message.as_str());
+            let mut lines: Vec<&str> = reason.into_iter().chain(task.question.as_deref()).collect();
+            lines.dedup();
+            print(&format!("{}\n", crate::terminal::escape(&lines.join("\n"))))?;
             if task.question.is_some() && can_ask() {
                 let answer = ask("> ")?;
                 if !answer.is_empty() {
@@ -242,6 +243,10 @@ impl Following {
 pub fn code_of(task: &Task) -> u8 {
     match task.state {
         TaskState::Completed => exit::OK,
+        // Nothing was tried: Reeve itself could not do it.
+        TaskState::Failed if task.subtasks.iter().all(|step| step.attempts.is_empty()) => {
+            exit::OWN_FAILURE
+        }
         TaskState::Failed => exit::SOME_FAILED,
         TaskState::Cancelled => exit::INTERRUPTED,
         TaskState::Pending
