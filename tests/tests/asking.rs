@@ -172,7 +172,7 @@ fn bad_requests_end_in_a_named_state_or_a_clear_line() {
     let id = cluster.api.post("/api/tasks", &model).json::<Task>().id;
     let failed = wait_for(&cluster, id, TaskState::Failed);
     let reason = failed.reason.expect("a reason");
-    assert_eq!(reason.code, "provider_not_found", "{reason:?}");
+    assert_eq!(reason.code, "model_unknown", "{reason:?}");
     assert!(
         reason.message.contains("nobody") && reason.message.contains("models add"),
         "{reason:?}"
