@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::assistant::testing::{DF, line_of};
 use crate::fleet::testing::Agent;
-use crate::operations::testing::{Site, eventually, on_each_engine};
+use crate::operations::testing::{Site, eventually, on_each_engine, on_each_engine_with};
 
 /// What each command of the runbook would like to read.
 const ACTIVE: &[u8] = b"/lib/systemd/system/nginx.service\nLoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n";
@@ -141,6 +141,42 @@ async fn somebody_elses_approval_is_not_the_tasks_and_nothing_named_is_refused()
         let request =
             site.server.request_as(&viewer, reqwest::Method::POST, &path).json(&json!({}));
         crate::testing::refused(request, http::StatusCode::FORBIDDEN, "forbidden").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn yes_that_does_not_come_in_time_ends_the_step() {
+    let soon = |config: &mut crate::config::Config| {
+        config.approvals_expire = std::time::Duration::from_secs(1);
+    };
+    on_each_engine_with(soon, |site| async move {
+        let mut agent = site.machine("web-1", false).await;
+        let task = site.ask("disk usage", json!({})).await;
+        let task = site.wait_task(task.id, TaskState::Failed).await;
+        assert_eq!(task.reason.expect("a reason").code, "approval_expired");
+        assert_eq!(task.subtasks[0].state, SubtaskState::Refused);
+        agent.settle().await;
+        assert_eq!(agent.kept(&reeve_protocol::Kind::Request), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_policy_denies_is_refused_and_the_task_says_so() {
+    let strict = |config: &mut crate::config::Config| {
+        let rule = json!({ "match": "@all", "change": "deny" });
+        config.policy = vec![serde_json::from_value(rule).expect("a rule")];
+    };
+    on_each_engine_with(strict, |site| async move {
+        let mut agent = site.machine("web-1", true).await;
+        let task = site.ask("restart nginx on web-1", json!({ "yes": "all" })).await;
+        agent.play(ACTIVE, 0).await;
+        let task = site.wait_task(task.id, TaskState::Failed).await;
+        assert_eq!(task.reason.expect("a reason").code, "plan_refused");
+        assert_eq!(task.subtasks[1].state, SubtaskState::Refused);
+        agent.settle().await;
+        assert_eq!(agent.kept(&reeve_protocol::Kind::Request), 0);
     })
     .await;
 }
