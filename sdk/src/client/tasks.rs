@@ -4,7 +4,9 @@ use reeve_protocol::TaskId;
 use uuid::Uuid;
 
 use super::{Client, Paging};
-use crate::api::{CancelRequest, Page, Task, TaskAnswer, TaskDecision, TaskRequest, TaskState};
+use crate::api::{
+    CancelRequest, ModelCall, Page, Task, TaskAnswer, TaskDecision, TaskRequest, TaskState,
+};
 use crate::{Error, TaskEvents};
 
 impl Client {
@@ -81,5 +83,13 @@ impl Client {
         let path = ["api", "tasks", &id.to_string(), "answer"];
         let request = TaskAnswer { answer: answer.to_owned() };
         self.post(&path).json(&request)?.fetch().await
+    }
+
+    /// What models were asked for a task, and what they answered; for its asker and for admins.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn task_calls(&self, id: TaskId) -> Result<Vec<ModelCall>, Error> {
+        self.get(&["api", "tasks", &id.to_string(), "calls"]).fetch().await
     }
 }
