@@ -118,6 +118,21 @@ on_each_database! {
     }
 }
 
+/// Steps that run at the same time share the task's record, and each other's waiting for the
+/// database.
+#[test]
+fn many_steps_at_once_all_come_to_an_end() {
+    require_root("inspect mode needs it");
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let words = "show the load, the memory, the uptime, the kernel and the mounts";
+    let ids: Vec<TaskId> = (0..8).map(|_| ask(&cluster, "web-1", words)).collect();
+    for id in ids {
+        let ended = wait_for(&cluster, id, TaskState::Completed);
+        assert!(ended.subtasks.len() >= 4, "{:#?}", ended.subtasks);
+    }
+}
+
 #[test]
 fn rejected_change_is_never_run() {
     let cluster = Cluster::start();

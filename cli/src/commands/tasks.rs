@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use reeve_protocol::TaskId;
 use reeve_sdk::Client;
-use reeve_sdk::api::{Approval, Task, TaskEventKind, TaskState};
+use reeve_sdk::api::{Approval, ApprovalState, Task, TaskState};
 
 use super::{collect, confirm};
 use crate::args::{Format, Global};
@@ -96,7 +96,6 @@ impl Row for Task {
         column("STATE"),
         column("WORDS"),
         column("MACHINES"),
-        column("STEPS"),
         column("BY"),
         column("AGE"),
         wide("PLANNER"),
@@ -114,7 +113,6 @@ impl Row for Task {
             self.state.as_str().to_owned(),
             if words.len() < self.prompt.len() { format!("{words}…") } else { words },
             text::machines(&self.machines),
-            self.subtasks.len().to_string(),
             self.created_by.clone(),
             age(self.created),
             self.planner.clone().unwrap_or_else(|| "-".to_owned()),
@@ -210,24 +208,22 @@ impl Decision {
         decide_all(client, &task, &pending, yes, &self.reason, password).await
     }
 
-    /// What waits, as the task's events told it.
+    /// What waits for a yes, of the steps that are meant.
     async fn pending(&self, client: &Client, task: &Task) -> Result<Vec<Approval>, Failure> {
-        let wanted = |step: Option<u32>| {
-            self.steps.is_empty() || step.is_some_and(|step| self.steps.contains(&step))
+        let waiting = collect(None, |paging| {
+            let client = client.clone();
+            let id = task.id;
+            async move { client.approvals(Some(ApprovalState::Pending), Some(id), &paging).await }
+        })
+        .await?;
+        let is_meant = |approval: &Approval| {
+            self.steps.is_empty() || approval.subtask.is_some_and(|step| self.steps.contains(&step))
         };
-        let mut open: Vec<Approval> = Vec::new();
-        let mut events = client.task_events(task.id, 0);
-        while events.last() < task.last_event {
-            let Some(event) = events.next().await? else { break };
-            if let TaskEventKind::Approval(approval) = event.what {
-                open.retain(|other| other.id != approval.id);
-                if approval.state == reeve_sdk::api::ApprovalState::Pending
-                    && wanted(approval.subtask)
-                {
-                    open.push(*approval);
-                }
-            }
+        let mut found = Vec::new();
+        // A list shows some of many machines; what is said yes to is shown whole.
+        for approval in waiting.into_iter().rev().filter(is_meant) {
+            found.push(client.approval(approval.id).await?);
         }
-        Ok(open)
+        Ok(found)
     }
 }

@@ -27,7 +27,7 @@ use reeve_sdk::api::{Reason, Role, SubtaskState, TaskState};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Ledger, Stopping};
-use super::record::{MachineRef, Record, reason};
+use super::record::{MachineRef, Record, Step, reason};
 use super::{Assistant, Halt, Live, store};
 use crate::problem::ApiError;
 use crate::users::Principal;
@@ -148,22 +148,50 @@ impl Runner {
         let mut begun = Vec::new();
         let mut stopped = Ok(());
         loop {
+            let mut ended = false;
             if stopped.is_ok() {
-                self.skip_what_cannot_run().await?;
-                let ready = self.ledger.read(|record| ready_steps(record, &begun)).await;
-                for number in ready {
-                    begun.push(number);
-                    running.push(self.run_step(number));
+                // A step may hold the record while it waits for the database: whoever waits for
+                // the record here has to let the steps go on meanwhile.
+                let ready = {
+                    let mut turn = std::pin::pin!(self.take_turn(&begun));
+                    loop {
+                        tokio::select! {
+                            biased;
+                            Some(done) = running.next(), if !running.is_empty() => {
+                                ended = true;
+                                stopped = stopped.and(done);
+                            }
+                            ready = &mut turn => break ready,
+                        }
+                    }
+                };
+                match ready {
+                    Ok(ready) if stopped.is_ok() => {
+                        for number in ready {
+                            begun.push(number);
+                            running.push(self.run_step(number));
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(stop) => stopped = stopped.and(Err(stop)),
                 }
+            }
+            if ended {
+                continue;
             }
             match running.next().await {
                 None => return stopped,
-                Some(Ok(())) => {}
                 // The others are told to stop as well, and come to a place where nothing they
                 // started is unknown.
-                Some(Err(stop)) => stopped = Err(stop),
+                Some(done) => stopped = stopped.and(done),
             }
         }
+    }
+
+    /// The steps whose turn it is now, behind those that will never have one.
+    async fn take_turn(&self, begun: &[u32]) -> Result<Vec<u32>, Stop> {
+        self.skip_what_cannot_run().await?;
+        Ok(self.ledger.read(|record| ready_steps(record, begun)).await)
     }
 
     /// A step behind one that was not met is not run.
@@ -244,8 +272,7 @@ fn used(record: &Record, now_us: i64) -> (i64, bool) {
 
 /// Steps to run now: not ended, not begun by this runner, and everything before them met.
 fn ready_steps(record: &Record, begun: &[u32]) -> Vec<u32> {
-    let met =
-        |number: &u32| record.step(*number).is_none_or(|step| step.state == SubtaskState::Met);
+    let met = |number: &u32| record.step(*number).is_none_or(is_done);
     record
         .steps
         .iter()
@@ -261,22 +288,22 @@ fn ready_steps(record: &Record, begun: &[u32]) -> Vec<u32> {
         .collect()
 }
 
+/// Whether what builds on a step may go on: it did what was expected, or what it is for was not
+/// there.
+fn is_done(step: &Step) -> bool {
+    let not_needed = step.reason.as_ref().is_some_and(|why| why.code == "not_needed");
+    step.state == SubtaskState::Met || (step.state == SubtaskState::Skipped && not_needed)
+}
+
 /// A waiting step that will never be ready, and why.
 fn find_stuck(record: &Record) -> Option<(u32, Reason)> {
     record.steps.iter().filter(|step| step.state == SubtaskState::Waiting).find_map(|step| {
         let stuck = step.planned.depends_on.iter().find_map(|number| {
             let before = record.step(*number)?;
-            let ended_badly = before.state.is_terminal() && before.state != SubtaskState::Met;
-            ended_badly.then_some(before)
+            (before.state.is_terminal() && !is_done(before)).then_some(before)
         })?;
-        let why = match (&stuck.state, &stuck.reason) {
-            (SubtaskState::Skipped, Some(why)) if why.code == "not_needed" => {
-                reason("not_needed", format!("step {} was not needed", stuck.number))
-            }
-            _ => {
-                reason("dependency", format!("step {} did not do what was expected", stuck.number))
-            }
-        };
+        let why =
+            reason("dependency", format!("step {} did not do what was expected", stuck.number));
         Some((step.number, why))
     })
 }
