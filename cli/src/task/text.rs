@@ -144,9 +144,8 @@ pub fn approval(screen: Screen, approval: &Approval) -> String {
             line("command", &request_line(command));
             line("as", &escape(command.user.as_deref().unwrap_or("the agent's own user")));
             line("in", &escape(command.cwd.as_deref().unwrap_or("the user's home")));
-            for (name, value) in &command.env {
-                line("with", &visible(&format!("{name}={value}")));
-            }
+            let pairs = command.env.iter().map(|(name, value)| quoted(&format!("{name}={value}")));
+            line("with", &pairs.collect::<Vec<_>>().join(" "));
         }
         OperationRequest::ExplainOperation(asked) => {
             line("explain", &asked.operation.to_string());

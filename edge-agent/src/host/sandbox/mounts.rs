@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode as NixMode, SFlag, makedev, mknod};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, utimensat};
 
 use super::{ALWAYS_BLOCKED, SandboxError, Walls, blocked};
 
@@ -32,6 +32,9 @@ pub const NOTICE: &str = "BLOCKED_BY_POLICY";
 
 /// Where what covers blocked paths is made.
 const COVERS: &str = "/dev/.blocked";
+
+/// The time that covers show.
+const EPOCH: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The way back out of the namespace.
 #[derive(Debug)]
@@ -262,6 +265,13 @@ fn hide(paths: &std::collections::BTreeSet<String>) -> Result<(), SandboxError> 
     mknod(file.as_str(), SFlag::S_IFCHR, nothing, makedev(0, 0))
         .or_else(|_| mknod(file.as_str(), SFlag::S_IFSOCK, nothing, 0))
         .map_err(|error| step("files")(error.into()))?;
+    // As old as can be: what is covered must not look like what changed last.
+    let notice = format!("{folder}/{NOTICE}");
+    for path in [&notice, &folder, &file] {
+        let times = Timestamps { last_access: EPOCH, last_modification: EPOCH };
+        utimensat(CWD, path.as_str(), &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| step("old")(error.into()))?;
+    }
     freeze(COVERS, flags)?;
     for path in paths {
         let metadata = match fs::metadata(path) {
