@@ -160,6 +160,9 @@ pub struct Part {
     pub because: Option<String>,
     #[serde(default)]
     pub approval: Option<ApprovalId>,
+    /// The yes had not been given when it was asked for.
+    #[serde(default)]
+    pub waits: bool,
     #[serde(default)]
     pub job: Option<JobId>,
     /// Its job has ended.

@@ -12,6 +12,7 @@ use super::{Runner, Stop};
 use crate::approvals::{Origin, Requirement, Ruling, Wanted};
 use crate::machines::Known;
 use crate::problem::ApiError;
+use crate::users::Principal;
 
 impl Runner {
     /// The job of a part that the policy is asked about: at once where it allows that, or when
@@ -90,24 +91,35 @@ impl Runner {
                 Err(why) => return Ok(Err(why)),
             },
         };
+        // Before it is told: whoever watches is asked only for what is still waited for.
+        let approval = if counts { self.say_yes(&principal, approval).await } else { approval };
         let id = approval.id;
         self.change_part(step, each.number, at, |draft, part| {
             part.approval = Some(id);
-            draft.tell(TaskEventKind::Approval(Box::new(approval.clone())));
+            part.waits = approval.state == ApprovalState::Pending;
+            if part.waits {
+                draft.tell(TaskEventKind::Approval(Box::new(approval)));
+            }
         })
         .await?;
-        if counts {
-            let decide = Decide {
-                digest: approval.digest.clone(),
-                password: None,
-                reason: "said with the request".to_owned(),
-            };
-            if let Err(error) = approvals.decide(&principal, id, true, decide).await {
-                // Then it waits for people, as if nothing had been said.
+        Ok(Ok(Some(id)))
+    }
+
+    /// The asker's yes in advance. Where it does not count it waits for people, as if nothing had
+    /// been said.
+    async fn say_yes(&self, principal: &Principal, approval: Approval) -> Approval {
+        let decide = Decide {
+            digest: approval.digest.clone(),
+            password: None,
+            reason: "said with the request".to_owned(),
+        };
+        match self.assistant.0.approvals.decide(principal, approval.id, true, decide).await {
+            Ok(decided) => decided,
+            Err(error) => {
                 tracing::debug!(task = %self.id, ?error, "the yes in advance does not count");
+                approval
             }
         }
-        Ok(Ok(Some(id)))
     }
 
     /// What was asked for the same before the coordinator ended, and not written down here.

@@ -164,6 +164,7 @@ fn add_parts(
             mode,
             because: because.map(str::to_owned),
             approval: None,
+            waits: false,
             job: None,
             ended: false,
             refused: None,

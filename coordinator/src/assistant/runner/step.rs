@@ -226,8 +226,7 @@ impl Runner {
 /// Where a step stands whose try is under way.
 fn state_of(each: &Try) -> SubtaskState {
     let runs = |part: &Part| part.job.is_some() && !part.ended;
-    let waits =
-        |part: &Part| part.job.is_none() && part.refused.is_none() && part.approval.is_some();
+    let waits = |part: &Part| part.job.is_none() && part.refused.is_none() && part.waits;
     if !each.parts.iter().any(runs) && each.parts.iter().any(waits) {
         SubtaskState::AwaitingApproval
     } else {

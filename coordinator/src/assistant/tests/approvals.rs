@@ -69,6 +69,7 @@ async fn yes_in_advance_counts_for_changes() {
         agent.play(ACTIVE, 0).await;
         agent.play(ACTIVE, 0).await;
         site.wait_task(task.id, TaskState::Completed).await;
+        assert!(site.approvals_of(task.id).await.is_empty(), "somebody was asked");
     })
     .await;
 }
