@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use memory::{MemoryTransport, memory_pair};
 pub use transport::{Transport, TransportError, WebSocket, client_config};
 
-use queue::{Next, SendQueue};
+use queue::{Next, Refused, SendQueue};
 
 /// How one link behaves.
 #[derive(Clone, Copy, Debug)]
@@ -99,9 +99,13 @@ impl Sender {
         if self.stop.is_cancelled() {
             return Err(Closed);
         }
-        self.queue.push_control(frame).inspect_err(|_| {
-            tracing::warn!("closing a link whose peer does not read");
-            self.stop.cancel();
+        self.queue.push_control(frame).map_err(|refused| {
+            // After the last word there is only silence; the last word itself is still written.
+            if refused == Refused::Full {
+                tracing::warn!("closing a link whose peer does not read");
+                self.stop.cancel();
+            }
+            Closed
         })
     }
 

@@ -7,14 +7,21 @@ use bytes::Bytes;
 use reeve_protocol::{OperationId, limits};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::Closed;
-
 /// What the writer has to do next.
 pub(crate) enum Next {
     /// Write this.
     Frame(Bytes),
     /// Nothing more will come.
     Finished,
+}
+
+/// Why a frame is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Nothing more is taken; what was queued before is still written.
+    Finished,
+    /// The peer does not read.
+    Full,
 }
 
 /// Shared by the senders and the one writer.
@@ -57,11 +64,14 @@ impl SendQueue {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues ahead of all data, or fails when too much waits already.
-    pub(crate) fn push_control(&self, frame: Bytes) -> Result<(), Closed> {
+    /// Queues ahead of all data, unless the last frame was queued or too much waits already.
+    pub(crate) fn push_control(&self, frame: Bytes) -> Result<(), Refused> {
         let mut state = self.state();
-        if state.finished || state.control.len() >= limits::CONTROL_QUEUE {
-            return Err(Closed);
+        if state.finished {
+            return Err(Refused::Finished);
+        }
+        if state.control.len() >= limits::CONTROL_QUEUE {
+            return Err(Refused::Full);
         }
         state.control.push_back(frame);
         drop(state);

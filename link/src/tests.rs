@@ -184,3 +184,17 @@ fn last_word_before_closing_is_always_written() {
         assert_eq!(written, 1, "round {round}");
     }
 }
+
+#[tokio::test]
+async fn word_after_the_last_one_does_not_cut_the_last_one_off() {
+    let (left, right) = memory_pair();
+    let (sender, _keep, driver) = open(left, Settings::default());
+    let (_other, mut receiver, _other_driver) = open(right, Settings::default());
+    sender.control(&heartbeat()).expect("open");
+    sender.close();
+    // Both before the driver has written anything.
+    assert_eq!(sender.control(&heartbeat()), Err(Closed));
+    #[allow(clippy::disallowed_methods, reason = "a test waits for its own tasks")]
+    tokio::spawn(driver.run());
+    assert_eq!(receiver.next().await.expect("the last word"), heartbeat());
+}

@@ -123,7 +123,11 @@ impl Segments {
     /// # Errors
     /// When the disk refuses.
     pub fn remove(&self, number: i64) -> io::Result<()> {
-        std::fs::remove_file(self.path(number))
+        match std::fs::remove_file(self.path(number)) {
+            // Somebody else who sweeps was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 }
 
