@@ -152,6 +152,76 @@ fn rejected_change_is_never_run() {
 }
 
 #[test]
+fn change_said_yes_to_in_advance_runs_without_a_question() {
+    let cluster = Cluster::start();
+    let web = cluster.agent("web-1").start();
+    let mark = web.state().with_file_name("mark-advance");
+    let line = format!("echo once >> {}", mark.display());
+    cluster.reeve(["ask", "web-1", &line, "--yes=change"]).expect_code(0);
+    assert_eq!(read(&mark), "once\n");
+    // What destroys is not a change.
+    let line = format!("rm -rf {}", mark.display());
+    let asked = cluster.reeve(["ask", "web-1", &line, "--yes=change"]);
+    asked.expect_code(1).expect_says("waits for a yes");
+    assert!(mark.exists(), "{asked}");
+}
+
+#[test]
+fn policy_for_two_people_holds_for_words_and_for_commands() {
+    let cluster = Cluster::builder()
+        .config("[[policy]]\nmatch = \"env=prod\"\nchange = \"approve:2\"\ndestroy = \"deny\"\n")
+        .start();
+    let prod = cluster.agent("prod-1").label("env", "prod").start();
+    let _lab = cluster.agent("lab-1").start();
+    let mark = prod.state().with_file_name("mark-policy");
+    let line = format!("echo once >> {}", mark.display());
+    // A direct command, too, waits for people; elsewhere it runs at once.
+    cluster.reeve(["run", "lab-1", "--shell", &line]).expect_code(0);
+    fs::remove_file(&mark).expect("it ran");
+    cluster.reeve(["run", "prod-1", "--shell", &line, "--detach"]);
+    let id = ask(&cluster, "prod-1", &line);
+    wait_for(&cluster, id, TaskState::AwaitingApproval);
+    // The asker's own yes does not count.
+    let own = cluster.reeve(["tasks", "approve", &id.to_string(), "--yes"]);
+    assert_ne!(own.code, 0, "{own}");
+    assert!(!mark.exists(), "one person was enough");
+    let denied = ask(&cluster, "prod-1", "rm -rf /srv/data");
+    let ended = eventually_some("the task has ended", LONG, || {
+        let task = task(&cluster, denied);
+        task.state.is_terminal().then_some(task)
+    });
+    assert_eq!(ended.state, TaskState::Failed, "{ended:#?}");
+    assert!(!mark.exists());
+}
+
+#[test]
+fn model_that_cannot_be_asked_is_named_with_the_remedy_and_commands_do_not_care() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let passphrase = cluster.folder().join("passphrase");
+    fs::write(&passphrase, "seven horses in the rain\n").expect("written");
+    let passphrase = passphrase.to_str().expect("text");
+    cluster.reeve(["vault", "init", "--passphrase-file", passphrase]).expect_code(0);
+    let key = cluster.folder().join("key");
+    fs::write(&key, "sk-example-0123456789abcdefghij\n").expect("written");
+    cluster.reeve(["vault", "add", "lab", "--file", key.to_str().expect("text")]).expect_code(0);
+    let add = ["models", "add", "lab", "--wire", "openai_chat", "--base-url", "http://127.0.0.1:9"];
+    cluster.reeve(add.into_iter().chain(["--key", "lab", "--model", "m"])).expect_code(0);
+    cluster.reeve(["models", "use", "planner", "lab/m"]).expect_code(0);
+    let words = ["ask", "web-1", "how full are the disks?"];
+    cluster.reeve(["vault", "lock"]).expect_code(0);
+    cluster.reeve(words).expect_code(255).expect_says("lab").expect_says("vault unlock");
+    let status = cluster.reeve(["status"]);
+    status.expect_code(0).expect_says("sealed").expect_says("lab");
+    cluster.reeve(["vault", "unlock", "--passphrase-file", passphrase]).expect_code(0);
+    cluster.reeve(words).expect_code(255).expect_says("cannot reach lab");
+    cluster.reeve(["run", "web-1", "--", "echo", "here"]).expect_code(0).expect_stdout("here\n");
+    // With the runbooks behind it, the same words are answered.
+    cluster.reeve(["models", "use", "planner", "lab/m,builtin"]).expect_code(0);
+    cluster.reeve(["ask", "web-1", "how full are the disks?"]).expect_code(0);
+}
+
+#[test]
 fn what_no_runbook_knows_is_said_with_the_nearest_and_nothing_runs() {
     let cluster = Cluster::start();
     let _web = cluster.agent("web-1").start();

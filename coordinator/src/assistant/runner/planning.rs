@@ -1,6 +1,7 @@
 //! From words to a plan: a model's where one is configured, else a runbook's.
 
 mod model;
+mod policy;
 
 use std::collections::BTreeMap;
 

@@ -76,6 +76,7 @@ impl Runner {
     }
 
     async fn plan_input(&self, machines: &[MachineRef], window: Window) -> Result<Input, Stop> {
+        let policy = self.policy_digest(machines);
         let machines = self.stage_machines(machines).await?;
         let input = self
             .ledger
@@ -83,7 +84,7 @@ impl Runner {
                 request: record.task.request.prompt.clone(),
                 user: record.task.request.user.clone(),
                 machines,
-                policy: String::new(),
+                policy,
                 explored: Vec::new(),
                 answers: record
                     .task
