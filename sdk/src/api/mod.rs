@@ -8,6 +8,7 @@ mod jobs;
 mod machines;
 mod models;
 mod status;
+mod subtasks;
 mod tasks;
 mod time;
 mod users;
@@ -33,10 +34,13 @@ pub use models::{
     ProviderSettings, RateLimitWindow, RoleModels, Usage, UsageRow, Wire,
 };
 pub use status::{AuditEntry, AuditVerdict, Info, MachineCounts, Page, Problem, Status};
+pub use subtasks::{
+    Attempt, Explained, Group, PlannedCommand, Quote, Stall, StallAdvice, Subtask, SubtaskState,
+    Verdict, VerdictOutcome,
+};
 pub use tasks::{
-    ApprovalChoice, Attempt, Explained, Group, ModelCall, PlannedCommand, Quote, Stall,
-    StallAdvice, Subtask, SubtaskState, Summary, Task, TaskAnswer, TaskDecision, TaskEvent,
-    TaskEventKind, TaskRequest, TaskState, TaskUsage, Verdict, VerdictOutcome, Yes,
+    ApprovalChoice, ModelCall, Summary, Task, TaskAnswer, TaskDecision, TaskEvent, TaskEventKind,
+    TaskRequest, TaskState, TaskUsage, Yes,
 };
 pub use time::Time;
 pub use users::{NewUser, Role, User, UserChange, UserCreated};
