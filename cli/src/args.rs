@@ -21,10 +21,11 @@ Examples:
   reeve login https://reeve.example:7717#sha256:…   log in, once
   reeve run web-1 -- df -h                          run a command on a machine
   reeve run 'role=web' --shell 'uptime | cut -c-40' on many
+  reeve ask web-1 'why is the disk filling up?'     in words
   reeve jobs attach ID                              come back to what still runs
 Options that every command takes: reeve --help";
 
-/// Run commands on your machines, and lose nothing on the way.
+/// Run your machines, by commands or in words, and lose nothing on the way.
 #[derive(Parser)]
 #[command(
     name = "reeve",

@@ -9,7 +9,7 @@ use reeve_sdk::api::{Approval, ApprovalState, Task, TaskState};
 
 use super::{collect, confirm};
 use crate::args::{Format, Global};
-use crate::connection::connect;
+use crate::connection::{connect, read_secret};
 use crate::durations::age;
 use crate::exit;
 use crate::failure::Failure;
@@ -201,10 +201,8 @@ impl Decision {
         }
         let word = if yes { "yes" } else { "no" };
         confirm(self.yes, &format!("Say {word} to exactly this"))?;
-        let password = self.password_file.as_deref().map(std::fs::read_to_string).transpose();
-        let password = password
-            .map_err(|error| Failure::new(format!("the password file cannot be read: {error}")))?;
-        let password = password.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+        let password = self.password_file.as_deref();
+        let password = password.map(|path| read_secret(path, "password")).transpose()?;
         decide_all(client, &task, &pending, yes, &self.reason, password).await
     }
 

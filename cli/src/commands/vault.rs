@@ -1,6 +1,5 @@
 //! `reeve vault`.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -9,7 +8,7 @@ use reeve_sdk::api::{
 };
 
 use crate::args::{Format, Global};
-use crate::connection::connect;
+use crate::connection::{connect, read_secret};
 use crate::durations::age;
 use crate::failure::Failure;
 use crate::output::{Column, Row, column, print, print_list, print_one, wide};
@@ -161,7 +160,7 @@ fn show(format: Format, status: &VaultStatus) -> Result<(), Failure> {
 impl Passphrase {
     fn read(&self, question: &str, new: bool) -> Result<VaultPassphrase, Failure> {
         let passphrase = match &self.passphrase_file {
-            Some(path) => read_secret(path)?,
+            Some(path) => read_secret(path, "passphrase")?,
             None if can_ask() => ask_secret(question, new)?,
             None => {
                 return Err(Failure::usage(
@@ -176,7 +175,7 @@ impl Passphrase {
 impl Add {
     fn read(&self) -> Result<VaultSecret, Failure> {
         if let Some(path) = &self.oauth {
-            let text = read_secret(path)?;
+            let text = read_secret(path, "tokens")?;
             let mut json: serde_json::Value = serde_json::from_str(&text)
                 .map_err(|error| Failure::usage(format!("the tokens are no JSON: {error}")))?;
             if let Some(object) = json.as_object_mut() {
@@ -189,7 +188,7 @@ impl Add {
             });
         }
         let value = match &self.file {
-            Some(path) => read_secret(path)?,
+            Some(path) => read_secret(path, "key")?,
             None if can_ask() => ask_secret(&format!("Key for '{}':", self.name), false)?,
             None => {
                 return Err(Failure::usage(
@@ -199,17 +198,4 @@ impl Add {
         };
         Ok(VaultSecret::ApiKey { value })
     }
-}
-
-/// A secret from a file, without the line break editors leave at its end.
-fn read_secret(path: &std::path::Path) -> Result<String, Failure> {
-    let failed =
-        |error: std::io::Error| Failure::new(format!("{} cannot be read: {error}", path.display()));
-    let mut text = String::new();
-    if path.as_os_str() == "-" {
-        std::io::stdin().take(1 << 20).read_to_string(&mut text).map_err(failed)?;
-    } else {
-        text = std::fs::read_to_string(path).map_err(failed)?;
-    }
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
