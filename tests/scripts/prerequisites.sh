@@ -27,6 +27,7 @@ need dash "installer/install.sh has to work in dash" have dash
 need util-linux "tests take the cgroups away from an agent with unshare(1)" have unshare
 need gcc "some crates build C, and so are the attacks on inspect mode" have cc
 need dbus "inspect mode's way to the system bus is tried on a real bus" have dbus-daemon
+need systemd "a real client, busctl, speaks on that bus; journalctl has to be able to look" have busctl
 need iproute2 "inspect mode has to let ip and ss look" have ss
 need procps "inspect mode has to let ps and free look" have ps
 need lsof "inspect mode has to let lsof look" have lsof
