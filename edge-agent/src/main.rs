@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use reeve_agent::host::sandbox;
+use reeve_agent::operations::worker;
 
 fn main() -> ExitCode {
     // The keeper comes before any argument parser or runtime: it starts once per command and has
@@ -14,6 +15,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
+    }
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == worker::WORD) {
+        return worker::run(&arguments.next().unwrap_or_default());
     }
     // Likewise what tries out inspect mode, inside and outside of the sandbox.
     let mut arguments = std::env::args().skip(1);

@@ -141,6 +141,7 @@ impl Row for Approval {
         let line = match &self.operation {
             OperationRequest::ExecuteCommand(command) => text::request_line(command),
             OperationRequest::ExplainOperation(asked) => format!("explain {}", asked.operation),
+            work => text::visible(&work.as_work().map(|work| work.describe()).unwrap_or_default()),
         };
         let line: String = line.chars().take(40).collect();
         vec![

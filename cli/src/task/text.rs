@@ -51,7 +51,7 @@ pub fn command_line(argv: Option<&[String]>, shell: Option<&str>) -> String {
 }
 
 /// A line feed in a shell line begins another command: it must be seen as one.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     escape(text).replace('\n', "\n        ").replace('\t', "^I")
 }
 
@@ -149,6 +149,11 @@ pub fn approval(screen: Screen, approval: &Approval) -> String {
         }
         OperationRequest::ExplainOperation(asked) => {
             line("explain", &asked.operation.to_string());
+        }
+        work => {
+            if let Some(work) = work.as_work() {
+                line(work.name(), &quoted(&work.describe()));
+            }
         }
     }
     line("machines", &escape(&names.join(", ")));

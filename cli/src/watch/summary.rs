@@ -177,6 +177,7 @@ pub fn command_text(operation: &OperationRequest) -> String {
         OperationRequest::ExplainOperation(asked) => {
             return format!("explain {}", asked.operation);
         }
+        work => return work.as_work().map(|work| work.describe()).unwrap_or_default(),
     };
     match (&command.argv, &command.shell) {
         (Some(argv), _) => {

@@ -19,6 +19,8 @@ pub(super) fn assess(operation: &OperationRequest) -> Result<(Effect, Vec<String
                 vec!["it looks at what runs, and changes nothing".to_owned()],
             ));
         }
+        // Known exactly: no shell takes part in it.
+        Body::Work(work) => return Ok((work.effect, vec![work.about])),
     };
     // What may talk to others can change them.
     if command.mode == Mode::Inspect && command.network != Network::Use {

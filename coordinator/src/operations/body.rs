@@ -4,7 +4,8 @@ use http::StatusCode;
 use reeve_protocol::CodecError;
 use reeve_protocol::limits;
 use reeve_protocol::ops::{
-    Command, ExecuteCommand, ExplainOperation, InvalidCommand, Operation as _, Stdin,
+    AnyWork, Command, Effect, ExecuteCommand, ExplainOperation, InvalidCommand, InvalidWork,
+    Operation as _, Stdin,
 };
 use reeve_sdk::api::{ExecuteCommandRequest, OperationRequest};
 
@@ -19,6 +20,12 @@ pub enum InvalidOperation {
     /// Something in it.
     #[error(transparent)]
     Command(#[from] InvalidCommand),
+    /// Something in what a worker is to do.
+    #[error(transparent)]
+    Work(#[from] InvalidWork),
+    /// It cannot be written down.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
 }
 
 impl From<InvalidOperation> for ApiError {
@@ -34,6 +41,45 @@ pub enum Body {
     ExecuteCommand(Box<ExecuteCommand>),
     /// Look at a running command.
     ExplainOperation(ExplainOperation),
+    /// What a worker does.
+    Work(WorkBody),
+}
+
+/// What a worker is to do, as far as the coordinator has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkBody {
+    name: &'static str,
+    encoded: Vec<u8>,
+    has_stdin: bool,
+    /// What it may do to the machine.
+    pub effect: Effect,
+    /// It, in a few words.
+    pub about: String,
+}
+
+impl WorkBody {
+    fn new(work: &dyn AnyWork) -> Result<Self, InvalidOperation> {
+        work.validate()?;
+        Ok(Self {
+            name: work.name(),
+            encoded: work.encode()?,
+            has_stdin: work.has_stdin(),
+            effect: work.effect(),
+            about: work.describe(),
+        })
+    }
+}
+
+/// What an operation takes up on its machine. Each lane has places and a queue of its own: a machine
+/// on which every command hangs can still be asked why, and long transfers keep no command waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// The agent does it itself within seconds.
+    Answer,
+    /// A worker does it.
+    Work,
+    /// A command of the machine's.
+    Command,
 }
 
 impl Body {
@@ -43,6 +89,7 @@ impl Body {
         match self {
             Self::ExecuteCommand(_) => ExecuteCommand::NAME,
             Self::ExplainOperation(_) => ExplainOperation::NAME,
+            Self::Work(work) => work.name,
         }
     }
 
@@ -54,6 +101,7 @@ impl Body {
         match self {
             Self::ExecuteCommand(command) => reeve_protocol::encode(command),
             Self::ExplainOperation(question) => reeve_protocol::encode(question),
+            Self::Work(work) => Ok(work.encoded.clone()),
         }
     }
 
@@ -63,14 +111,18 @@ impl Body {
         match self {
             Self::ExecuteCommand(command) => command.stdin == Stdin::Stream,
             Self::ExplainOperation(_) => false,
+            Self::Work(work) => work.has_stdin,
         }
     }
 
-    /// Whether the agent does it itself within seconds. Such a one waits for no place among the
-    /// commands of its machine: it tells why they hang.
+    /// What it takes up on its machine.
     #[must_use]
-    pub fn is_answer(&self) -> bool {
-        matches!(self, Self::ExplainOperation(_))
+    pub fn lane(&self) -> Lane {
+        match self {
+            Self::ExecuteCommand(_) => Lane::Command,
+            Self::ExplainOperation(_) => Lane::Answer,
+            Self::Work(_) => Lane::Work,
+        }
     }
 }
 
@@ -86,6 +138,10 @@ pub fn build(request: &OperationRequest) -> Result<Body, InvalidOperation> {
         OperationRequest::ExplainOperation(request) => {
             Ok(Body::ExplainOperation(ExplainOperation { operation: request.operation }))
         }
+        request => match request.as_work() {
+            Some(work) => Ok(Body::Work(WorkBody::new(work)?)),
+            None => Err(InvalidOperation::OneCommand),
+        },
     }
 }
 

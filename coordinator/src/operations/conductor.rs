@@ -207,12 +207,8 @@ impl Conductor {
         let Some(operation) = self.book.operations.remove(&id) else { return };
         self.stdins.close(id);
         if let Some(machine) = self.book.machines.get_mut(&operation.machine) {
-            machine.in_flight.remove(&id);
-            machine.waiting.retain(|each| *each != id);
-            if machine.session.is_none()
-                && machine.in_flight.is_empty()
-                && machine.waiting.is_empty()
-            {
+            machine.forget(id);
+            if machine.session.is_none() && machine.is_idle() {
                 self.book.machines.remove(&operation.machine);
             } else {
                 self.book.dirty_machines.insert(operation.machine);

@@ -255,7 +255,7 @@ impl Operations {
             name: body.name(),
             body: body.encode().map_err(ApiError::internal)?,
             stdin: body.has_stdin(),
-            is_answer: body.is_answer(),
+            lane: body.lane(),
         };
         let operations = targets
             .iter()
@@ -300,7 +300,8 @@ pub(crate) fn redacted(operation: &OperationRequest) -> OperationRequest {
                 "***".clone_into(value);
             }
         }
-        OperationRequest::ExplainOperation(_) => {}
+        // What workers do holds no secrets.
+        _ => {}
     }
     operation
 }

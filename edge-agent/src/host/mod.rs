@@ -7,10 +7,12 @@ pub mod facts;
 pub mod files;
 pub mod keeper_process;
 pub mod metrics;
+pub mod paths;
 pub mod pipe;
 pub mod process;
 pub mod sandbox;
 pub mod setup;
+pub mod stdio;
 pub mod unix;
 pub mod users;
 

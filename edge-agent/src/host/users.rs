@@ -90,3 +90,25 @@ pub fn is_root() -> bool {
 pub fn effective_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
+
+/// Names of users and groups by number, looked up once each.
+#[derive(Debug, Default)]
+pub struct Names {
+    users: std::collections::HashMap<u32, Option<String>>,
+    groups: std::collections::HashMap<u32, Option<String>>,
+}
+
+impl Names {
+    /// The user's name, if there is one.
+    pub fn user(&mut self, uid: u32) -> Option<String> {
+        let find = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+        self.users.entry(uid).or_insert_with(find).clone()
+    }
+
+    /// The group's name, if there is one.
+    pub fn group(&mut self, gid: u32) -> Option<String> {
+        let gid_of = nix::unistd::Gid::from_raw;
+        let find = || nix::unistd::Group::from_gid(gid_of(gid)).ok().flatten().map(|it| it.name);
+        self.groups.entry(gid).or_insert_with(find).clone()
+    }
+}

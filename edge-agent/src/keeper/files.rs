@@ -56,6 +56,9 @@ pub struct Spec {
     /// The walls around it, in inspect mode. Never left out there: without them nothing starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walls: Option<Walls>,
+    /// The operation's name when the command is a worker of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<String>,
 }
 
 impl Spec {

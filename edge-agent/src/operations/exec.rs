@@ -6,6 +6,7 @@ use std::sync::Arc;
 use reeve_protocol::ops::{ExecuteCommand, Mode};
 use reeve_protocol::{OperationId, Refusal, Request};
 
+use super::worker::Order;
 use super::{Kind, Operation, Operations, attend, describe_state, lock, refusal};
 use crate::host::sandbox::{SYSTEM_BUS, Walls};
 use crate::host::{
@@ -70,8 +71,9 @@ pub fn start(
         spool_bytes: settings.spool_bytes,
         segment_bytes: SEGMENT_BYTES,
         walls,
+        work: None,
     };
-    launch(operations, &spec)
+    launch(operations, &Launched { spec: &spec, order: None })
 }
 
 /// The walls of a command in inspect mode, when they can be built here.
@@ -122,36 +124,52 @@ fn find_account(command: &ExecuteCommand, own: &Account) -> Result<Account, Refu
     })
 }
 
-fn launch(operations: &Operations, spec: &Spec) -> Result<Arc<Operation>, Refusal> {
+/// What a keeper is started on.
+pub struct Launched<'a> {
+    /// What it is to run.
+    pub spec: &'a Spec,
+    /// What that is to do, when it is a worker.
+    pub order: Option<&'a Order>,
+}
+
+/// Writes it down and starts its keeper.
+///
+/// # Errors
+/// Why nothing of it ran.
+pub fn launch(operations: &Operations, launched: &Launched<'_>) -> Result<Arc<Operation>, Refusal> {
+    let spec = launched.spec;
     let settings = &operations.inner.settings;
     let path = settings.folder.operations().join(spec.id.to_string());
     let give_up = |refusal: Refusal| {
         let _ = std::fs::remove_dir_all(&path);
         refusal
     };
-    let lock_file = prepare(operations, &path, spec).map_err(give_up)?;
+    let lock_file = prepare(operations, &path, launched).map_err(give_up)?;
     // Written before anything can run: whoever finds this id in the journal never starts it again.
     let record = Record { id: spec.id, time_us: host::now_us(), event: Event::Started };
     lock(&operations.inner.journal)
         .record(record)
         .map_err(|error| give_up(describe_state(&error)))?;
-    let (operation, commands) = Operation::new(
-        spec.id,
-        Kind::Command { has_stdin: spec.has_stdin() },
-        spec.created_us,
-        path,
-    );
+    let (operation, commands) = Operation::new(spec.id, Kind::of(spec), spec.created_us, path);
     operations.hold(&operation);
     attend::attend(operations, &operation, commands, Some(lock_file));
     Ok(operation)
 }
 
 /// Makes the operation's folder, with its lock and what is to be run.
-fn prepare(operations: &Operations, path: &std::path::Path, spec: &Spec) -> Result<File, Refusal> {
+fn prepare(
+    operations: &Operations,
+    path: &std::path::Path,
+    launched: &Launched<'_>,
+) -> Result<File, Refusal> {
     let lock_file =
         lock(&operations.inner.spares).make(path).map_err(|error| describe_state(&error))?;
     let folder = host::unix::open_folder(path).map_err(|error| describe_state(&error))?;
-    files::write(&folder, spec).map_err(|error| match error {
+    let written = match launched.order {
+        Some(order) => files::write(&folder, order),
+        None => Ok(()),
+    };
+    written.and_then(|()| files::write(&folder, launched.spec)).map_err(|error| match error {
         FileError::Io { source, .. } => describe_state(&source),
         FileError::Damaged { .. } => refusal("invalid", &error.to_string()),
     })?;

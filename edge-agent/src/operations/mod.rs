@@ -5,9 +5,12 @@ mod approval;
 mod attend;
 mod exec;
 mod explain;
+mod files;
 mod operation;
 mod recover;
 mod spares;
+mod work;
+pub mod worker;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::host::sandbox::UidRange;
 use crate::host::{self, users::Account};
-use crate::keeper::{files, spool};
+use crate::keeper::spool;
 use crate::policy::Policy;
 use crate::state::journal::{Event, Journal, Record};
 use crate::state::{StateError, StateFolder};
@@ -187,7 +190,7 @@ impl Operations {
     /// How many commands run.
     #[must_use]
     pub fn count_running(&self) -> u32 {
-        self.count_unfinished(|operation| !operation.is_answer())
+        self.count_unfinished(Operation::is_command)
     }
 
     fn count_unfinished(&self, wanted: impl Fn(&Operation) -> bool) -> u32 {
@@ -247,13 +250,16 @@ impl Operations {
         match name {
             ExecuteCommand::NAME => exec::start(self, id, request).map(Answer::Started),
             ExplainOperation::NAME => explain::start(self, id, request).map(Answer::Started),
-            other => Err(refusal(
-                "unsupported",
-                &format!(
-                    "this agent (version {}) does not know the operation '{other}'; update it",
-                    env!("CARGO_PKG_VERSION")
-                ),
-            )),
+            other => match worker::find(other) {
+                Some(entry) => work::start(self, id, name, &entry, request).map(Answer::Started),
+                None => Err(refusal(
+                    "unsupported",
+                    &format!(
+                        "this agent (version {}) does not know the operation '{other}'; update it",
+                        env!("CARGO_PKG_VERSION")
+                    ),
+                )),
+            },
         }
     }
 
@@ -360,7 +366,7 @@ fn never_started(outcome: Outcome) -> OperationResult {
 
 /// Whether an error of the state folder says that the disk is full.
 fn describe_state(error: &std::io::Error) -> Refusal {
-    if files::is_disk_full(error) {
+    if host::files::is_disk_full(error) {
         refusal(
             "disk_full",
             "the machine's disk is full, so nothing new is started; free some space in the \

@@ -7,6 +7,7 @@ use reeve_protocol::{Accepted, OperationId, OperationResult};
 use tokio::sync::{mpsc, watch};
 
 use crate::host;
+use crate::keeper::files::Spec;
 use crate::keeper::spool;
 use crate::keeper::wire::{StdinState, ToKeeper};
 
@@ -46,6 +47,11 @@ pub enum Kind {
         /// Whether its stdin comes over the link.
         has_stdin: bool,
     },
+    /// A keeper, which runs a worker of ours.
+    Work {
+        /// Whether its stdin comes over the link.
+        has_stdin: bool,
+    },
     /// The agent itself; no process is made.
     Answer,
 }
@@ -59,6 +65,18 @@ pub struct Operation {
     kind: Kind,
     view: watch::Sender<View>,
     commands: mpsc::Sender<ToKeeper>,
+}
+
+impl Kind {
+    /// Who does what a keeper was given.
+    #[must_use]
+    pub fn of(spec: &Spec) -> Self {
+        let has_stdin = spec.has_stdin();
+        match spec.work {
+            Some(_) => Self::Work { has_stdin },
+            None => Self::Command { has_stdin },
+        }
+    }
 }
 
 impl Operation {
@@ -103,7 +121,19 @@ impl Operation {
     /// Whether its stdin comes over the link.
     #[must_use]
     pub fn has_stdin(&self) -> bool {
-        self.kind == Kind::Command { has_stdin: true }
+        matches!(self.kind, Kind::Command { has_stdin: true } | Kind::Work { has_stdin: true })
+    }
+
+    /// Whether it is a command of the machine's.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        matches!(self.kind, Kind::Command { .. })
+    }
+
+    /// Whether a worker does it.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        matches!(self.kind, Kind::Work { .. })
     }
 
     /// Whether the agent does it itself.

@@ -47,12 +47,8 @@ fn recover_one(operations: &Operations, id: OperationId, path: &Path) {
             let _ = std::fs::remove_dir_all(path);
         }
         Ok(spec) => {
-            let (operation, commands) = Operation::new(
-                spec.id,
-                Kind::Command { has_stdin: spec.has_stdin() },
-                spec.created_us,
-                path.to_owned(),
-            );
+            let (operation, commands) =
+                Operation::new(spec.id, Kind::of(&spec), spec.created_us, path.to_owned());
             operations.hold(&operation);
             tracing::info!(%id, "found an operation of an earlier agent");
             // Whether its keeper lives is found out there.

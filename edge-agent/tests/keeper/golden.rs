@@ -65,6 +65,7 @@ fn files_of_version_one_stay_as_they_are() {
             spool_bytes: 64,
             segment_bytes: 4,
             walls: None,
+            work: None,
         },
     );
     check_file(

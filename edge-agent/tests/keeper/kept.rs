@@ -63,6 +63,7 @@ impl Setup {
             spool_bytes: reeve_protocol::limits::SPOOL_BYTES,
             segment_bytes: reeve_agent::keeper::spool::SEGMENT_BYTES,
             walls: None,
+            work: None,
         }
     }
 
@@ -82,6 +83,7 @@ impl Setup {
             spool_bytes: self.spool_bytes,
             segment_bytes: self.segment_bytes,
             walls: self.walls,
+            work: None,
         };
         let fd = host::unix::open_folder(&folder).expect("the folder opens");
         files::write(&fd, &spec).expect("the spec is written");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reeve_protocol::ops::{Leftovers, Mode, Network, SpoolFull};
+use reeve_protocol::ops::{self, Leftovers, Mode, Network, SpoolFull};
 use reeve_protocol::{Containment, Gap, JobId, MachineId, OperationId, SignalName, Usage};
 use serde::{Deserialize, Serialize};
 
@@ -69,16 +69,39 @@ pub struct ExplainOperationRequest {
     pub operation: OperationId,
 }
 
-/// What to do on each machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum OperationRequest {
-    /// Run a command.
-    ExecuteCommand(ExecuteCommandRequest),
-    /// Look at what a running command waits for.
-    ExplainOperation(ExplainOperationRequest),
+macro_rules! operation_request {
+    ($($name:ident: $about:literal,)*) => {
+        /// What to do on each machine.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[serde(rename_all = "snake_case")]
+        pub enum OperationRequest {
+            /// Run a command.
+            ExecuteCommand(ExecuteCommandRequest),
+            /// Look at what a running command waits for.
+            ExplainOperation(ExplainOperationRequest),
+            $(#[doc = $about] $name(ops::$name),)*
+        }
+
+        impl OperationRequest {
+            /// What a worker would do of it; `None` for commands and questions about them.
+            #[must_use]
+            pub fn as_work(&self) -> Option<&dyn ops::AnyWork> {
+                match self {
+                    Self::ExecuteCommand(_) | Self::ExplainOperation(_) => None,
+                    $(Self::$name(work) => Some(work),)*
+                }
+            }
+        }
+
+        $(impl From<ops::$name> for OperationRequest {
+            fn from(work: ops::$name) -> Self {
+                Self::$name(work)
+            }
+        })*
+    };
 }
+reeve_protocol::for_each_work!(operation_request);
 
 /// In which steps a job goes over its machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Machines coming and going, and which operation goes to which of them next.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,17 @@ use super::state::Phase;
 use super::{Conductor, Operation, RECONNECT_GRACE};
 use crate::fleet::{Event, Session};
 use crate::machines::Registry;
+use crate::operations::body::Lane;
 use crate::operations::output::{Command, Opening};
 use crate::operations::row::Ending;
 use crate::operations::store;
 
-/// Places of a machine beyond those for commands, for what its agent answers itself: a machine on
-/// which every command hangs has to be asked why.
+/// Places of a machine for what its agent answers itself, which takes moments.
 const ANSWER_PLACES: usize = 4;
+
+/// Places of a machine for what workers do: transfers, followed logs, terminals, tunnels. Less than
+/// the agent's own bound.
+const WORK_PLACES: usize = 128;
 
 impl Conductor {
     pub(super) async fn take_event(&mut self, event: Event) {
@@ -58,7 +63,7 @@ impl Conductor {
         machine.reported = false;
         machine.reports.clear();
         machine.gone_us = now_us;
-        if machine.waiting.is_empty() && machine.in_flight.is_empty() {
+        if machine.is_idle() {
             self.book.machines.remove(&session.machine);
         }
     }
@@ -136,11 +141,7 @@ impl Conductor {
                 self.book.endings.push((operation_id, ending));
                 continue;
             }
-            if operation.is_answer {
-                machine.waiting.push_front(operation_id);
-            } else {
-                machine.waiting.push_back(operation_id);
-            }
+            machine.waiting.entry(operation.lane).or_default().push_back(operation_id);
             self.book.dirty_machines.insert(operation.machine);
         }
     }
@@ -154,25 +155,30 @@ impl Conductor {
             let Some(session) = machine.session.clone().filter(|_| machine.reported) else {
                 continue;
             };
-            let places = self.in_flight_limit.min(session.max_concurrent as usize);
-            while let Some(operation_id) = machine.waiting.front().copied() {
-                let is_answer =
-                    self.book.operations.get(&operation_id).is_some_and(|found| found.is_answer);
-                let places = if is_answer { places + ANSWER_PLACES } else { places };
-                if machine.in_flight.len() >= places {
-                    break;
+            let most = self.in_flight_limit.min(session.max_concurrent as usize);
+            for lane in [Lane::Answer, Lane::Work, Lane::Command] {
+                let places = match lane {
+                    Lane::Answer => ANSWER_PLACES,
+                    Lane::Work => WORK_PLACES,
+                    Lane::Command => most,
+                };
+                while machine.count_in_flight(lane) < places
+                    && let Some(operation_id) =
+                        machine.waiting.get_mut(&lane).and_then(VecDeque::pop_front)
+                {
+                    let Some(operation) = self.book.operations.get_mut(&operation_id) else {
+                        continue;
+                    };
+                    let job = self.book.jobs.get(&operation.job);
+                    if let Some(ending) = job.and_then(|job| job.bar(now_us, &operation.name)) {
+                        self.book.endings.push((operation_id, ending));
+                        continue;
+                    }
+                    machine.in_flight.insert(operation_id, lane);
+                    operation.phase = Phase::Sent;
+                    operation.sent_to = Some((session.boot_id.clone(), session.journal));
+                    picked.push((operation_id, session.clone()));
                 }
-                machine.waiting.pop_front();
-                let Some(operation) = self.book.operations.get_mut(&operation_id) else { continue };
-                let job = self.book.jobs.get(&operation.job);
-                if let Some(ending) = job.and_then(|job| job.bar(now_us, &operation.name)) {
-                    self.book.endings.push((operation_id, ending));
-                    continue;
-                }
-                machine.in_flight.insert(operation_id);
-                operation.phase = Phase::Sent;
-                operation.sent_to = Some((session.boot_id.clone(), session.journal));
-                picked.push((operation_id, session.clone()));
             }
         }
         picked
@@ -186,7 +192,7 @@ impl Conductor {
             operation.sent_to = None;
             if let Some(machine) = self.book.machines.get_mut(&session.machine) {
                 machine.in_flight.remove(&id);
-                machine.waiting.push_front(id);
+                machine.waiting.entry(operation.lane).or_default().push_front(id);
                 self.book.dirty_machines.insert(session.machine);
             }
         }
@@ -261,7 +267,9 @@ impl Conductor {
             self.book
                 .machines
                 .iter()
-                .filter(|(_, machine)| machine.reported && !machine.waiting.is_empty())
+                .filter(|(_, machine)| {
+                    machine.reported && !machine.waiting.values().all(VecDeque::is_empty)
+                })
                 .map(|(id, _)| *id),
         );
     }

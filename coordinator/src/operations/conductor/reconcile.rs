@@ -39,7 +39,7 @@ impl Conductor {
             .book
             .machines
             .get(&session.machine)
-            .map(|machine| machine.in_flight.iter().copied().collect())
+            .map(|machine| machine.in_flight.keys().copied().collect())
             .unwrap_or_default();
         for id in reported.keys().filter(|id| !in_flight.contains(id)) {
             self.answer_unknown(session, *id).await;

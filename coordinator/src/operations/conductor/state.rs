@@ -1,6 +1,6 @@
 //! What the conductor knows: every job, operation and machine with something open.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use reeve_protocol::{JobId, JournalId, MachineId, OperationId, OperationReport, Totals};
@@ -11,7 +11,7 @@ use super::{Admission, Admitted, CancelTarget};
 use crate::db::DbError;
 use crate::fleet::Session;
 use crate::operations::approved::Approved;
-use crate::operations::body;
+use crate::operations::body::{self, Lane};
 use crate::operations::rollout::{Progress, Verdict};
 use crate::operations::row::{Ending, JobRow, OperationRow};
 use crate::problem::ApiError;
@@ -25,8 +25,8 @@ pub struct Work {
     pub body: Vec<u8>,
     /// Whether stdin will be sent.
     pub stdin: bool,
-    /// Whether the agent does it itself within seconds.
-    pub is_answer: bool,
+    /// What it takes up on its machine.
+    pub lane: Lane,
 }
 
 /// Where an open operation stands.
@@ -54,8 +54,8 @@ pub struct Operation {
     pub durable: Totals,
     /// Somebody wants it cancelled.
     pub cancel: Option<String>,
-    /// Whether the agent does it itself within seconds.
-    pub is_answer: bool,
+    /// What it takes up on its machine.
+    pub lane: Lane,
 }
 
 /// A job with open operations.
@@ -91,10 +91,31 @@ pub struct Machine {
     /// Its agent has said all that it holds, so what it did not name it does not know.
     pub reported: bool,
     pub reports: Vec<OperationReport>,
-    pub waiting: VecDeque<OperationId>,
-    pub in_flight: HashSet<OperationId>,
+    /// What waits for a place, in order.
+    pub waiting: BTreeMap<Lane, VecDeque<OperationId>>,
+    pub in_flight: HashMap<OperationId, Lane>,
     /// Since when it has no session.
     pub gone_us: i64,
+}
+
+impl Machine {
+    /// Whether nothing of it is left to be done.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.values().all(VecDeque::is_empty)
+    }
+
+    /// Operations of a lane that have been sent and have not ended.
+    pub fn count_in_flight(&self, lane: Lane) -> usize {
+        self.in_flight.values().filter(|each| **each == lane).count()
+    }
+
+    /// Forgets an operation, wherever it stands.
+    pub fn forget(&mut self, id: OperationId) {
+        self.in_flight.remove(&id);
+        for queue in self.waiting.values_mut() {
+            queue.retain(|each| *each != id);
+        }
+    }
 }
 
 /// A cancellation that waits to be recorded.
@@ -150,7 +171,7 @@ impl Book {
                 sent_to: None,
                 durable: row.durable,
                 cancel: None,
-                is_answer: work.is_answer,
+                lane: work.lane,
             };
             self.operations.insert(row.id, operation);
         }
@@ -171,8 +192,7 @@ impl Book {
         for row in rows {
             self.operations.remove(&row.id);
             if let Some(machine) = self.machines.get_mut(&row.machine_id) {
-                machine.waiting.retain(|each| *each != row.id);
-                machine.in_flight.remove(&row.id);
+                machine.forget(row.id);
             }
             self.endings.retain(|(id, _)| *id != row.id);
         }
@@ -195,7 +215,7 @@ impl Book {
             name: request.name(),
             body,
             stdin: request.has_stdin(),
-            is_answer: request.is_answer(),
+            lane: request.lane(),
         });
         let queued: Vec<OperationId> = rows
             .iter()
@@ -229,7 +249,7 @@ impl Book {
                 _ => continue,
             };
             operation.sent_to = row.boot_id.zip(row.journal_id);
-            machine.in_flight.insert(row.id);
+            machine.in_flight.insert(row.id, operation.lane);
         }
         Ok(verdict)
     }

@@ -1,0 +1,3 @@
+//! What is done with files.
+
+mod stat;
