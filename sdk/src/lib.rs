@@ -37,7 +37,7 @@ mod task_events;
 mod tls;
 
 #[cfg(feature = "client")]
-pub use client::{Builder, Client, Paging, command};
+pub use client::{Answered, Builder, Client, Paging, command};
 #[cfg(feature = "client")]
 pub use error::Error;
 #[cfg(feature = "client")]

@@ -254,6 +254,20 @@ impl Cluster {
         self.postgres.as_mut().expect("a PostgreSQL server").start_again();
     }
 
+    /// Has a worker's operation done, and waits for what every machine answers.
+    ///
+    /// # Panics
+    /// When the job is refused or cannot be followed.
+    pub fn perform(
+        &self,
+        selector: &str,
+        operation: impl Into<reeve_sdk::api::OperationRequest>,
+    ) -> Vec<reeve_sdk::Answered> {
+        let request = JobRequest::new(selector, operation);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(self.client().perform(&request)).expect("the job is followed")
+    }
+
     /// Asks for a job.
     ///
     /// # Panics

@@ -24,6 +24,7 @@ fn request(selector: &str, line: &str) -> JobRequest {
         wait_ms: None,
         output_limit: None,
         dry_run: false,
+        relay: false,
     }
 }
 

@@ -28,6 +28,7 @@ fn start(cluster: &Cluster, command: ExecuteCommandRequest) -> reeve_sdk::api::O
         wait_ms: None,
         output_limit: None,
         dry_run: false,
+        relay: false,
     });
     let id = job.single.expect("one operation").id;
     eventually("it runs", PATIENCE, || {

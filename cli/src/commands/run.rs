@@ -229,6 +229,7 @@ impl Run {
             wait_ms: self.wait.map(to_millis),
             output_limit: self.output_limit,
             dry_run: false,
+            relay: false,
         }
     }
 

@@ -178,6 +178,7 @@ impl Approvals {
             wait_ms: None,
             output_limit: None,
             dry_run: false,
+            relay: false,
         };
         self.record(wanted, request, None).await
     }

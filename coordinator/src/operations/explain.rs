@@ -73,6 +73,7 @@ impl Operations {
             wait_ms: None,
             output_limit: None,
             dry_run: false,
+            relay: false,
         };
         let Submitted::Job(job) = self.submit(principal, request, None).await? else {
             return Err(ApiError::internal("a job was only previewed"));

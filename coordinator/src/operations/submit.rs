@@ -294,14 +294,11 @@ impl Operations {
 /// What the audit shows of an operation: values of environment variables are where secrets are.
 pub(crate) fn redacted(operation: &OperationRequest) -> OperationRequest {
     let mut operation = operation.clone();
-    match &mut operation {
-        OperationRequest::ExecuteCommand(command) => {
-            for value in command.env.values_mut() {
-                "***".clone_into(value);
-            }
+    // What workers do holds no secrets.
+    if let OperationRequest::ExecuteCommand(command) = &mut operation {
+        for value in command.env.values_mut() {
+            "***".clone_into(value);
         }
-        // What workers do holds no secrets.
-        _ => {}
     }
     operation
 }

@@ -63,7 +63,6 @@ impl Setup {
             spool_bytes: reeve_protocol::limits::SPOOL_BYTES,
             segment_bytes: reeve_agent::keeper::spool::SEGMENT_BYTES,
             walls: None,
-            work: None,
         }
     }
 

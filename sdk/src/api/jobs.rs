@@ -144,6 +144,26 @@ pub struct JobRequest {
     /// Only say which machines it would be.
     #[serde(default)]
     pub dry_run: bool,
+    /// Output is not kept: it is passed on once, to whoever submits this, in the follow stream that
+    /// answers it. For bulk whose source stays on the machine, such as files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
+}
+
+impl JobRequest {
+    /// A request with every option at its default.
+    #[must_use]
+    pub fn new(selector: impl Into<String>, operation: impl Into<OperationRequest>) -> Self {
+        Self {
+            selector: selector.into(),
+            operation: operation.into(),
+            rollout: Rollout::default(),
+            wait_ms: None,
+            output_limit: None,
+            dry_run: false,
+            relay: false,
+        }
+    }
 }
 
 /// A machine a job would go to.

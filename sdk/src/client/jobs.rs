@@ -26,6 +26,7 @@ pub fn command(
         wait_ms: None,
         output_limit: None,
         dry_run: false,
+        relay: false,
     }
 }
 

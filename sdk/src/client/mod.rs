@@ -9,6 +9,7 @@ mod machines;
 mod people;
 mod tasks;
 mod vault;
+mod work;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use url::Url;
 pub use builder::Builder;
 pub(crate) use call::Call;
 pub use jobs::command;
+pub use work::Answered;
 
 use crate::RetryLimits;
 

@@ -76,6 +76,7 @@ impl Runner {
             wait_ms: None,
             output_limit: Some(OUTPUT_LIMIT),
             dry_run: false,
+            relay: false,
         }
     }
 
