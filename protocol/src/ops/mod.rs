@@ -3,7 +3,15 @@
 mod effect;
 mod execute_command;
 pub mod explain_operation;
+mod file_history;
+mod file_list;
+mod file_mkdir;
+mod file_mode;
+mod file_move;
+mod file_remove;
+mod file_restore;
 mod file_stat;
+mod hash;
 mod path;
 mod work;
 
@@ -12,7 +20,17 @@ pub use execute_command::{
     Command, ExecuteCommand, InvalidCommand, Leftovers, Mode, Network, SpoolFull, Stdin,
 };
 pub use explain_operation::{ExplainOperation, Findings};
+pub use file_history::{FileDeed, FileHistory, FileVersion};
+pub use file_list::{
+    DEFAULT_LIST_ENTRIES, FileList, FileListLine, FileListMore, MAX_LIST_DEPTH, MAX_LIST_ENTRIES,
+};
+pub use file_mkdir::FileMkdir;
+pub use file_mode::{FileMode, FileModeChanged};
+pub use file_move::FileMove;
+pub use file_remove::{FileRemove, FileRemoved};
+pub use file_restore::FileRestore;
 pub use file_stat::{FileEntry, FileKind, FileStat};
+pub use hash::check_hash;
 pub use path::{InvalidPath, MAX_PATH_BYTES, RemotePath};
 pub use work::{AnyWork, Failure, InvalidWork, Work};
 
