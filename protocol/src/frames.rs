@@ -60,6 +60,10 @@ pub struct Request {
     /// (`approval_mismatch`) what is not what was approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalStamp>,
+    /// Secrets in what a worker writes are replaced on the machine, before anything is stored or
+    /// sent. Commands say so in their body.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redact: bool,
 }
 
 /// What a yes was bound to: `digest` is the SHA-256 of the text

@@ -176,6 +176,7 @@ fn requests(all: &mut Samples) {
             expires_in_ms,
             body,
             approval: None,
+            redact: false,
         };
         let envelope =
             Envelope::request(OPERATION, ExecuteCommand::NAME, &request).expect("encodes");
@@ -193,6 +194,7 @@ fn requests(all: &mut Samples) {
             machines: (32..64).collect(),
             expires_us: TIME_US,
         }),
+        redact: false,
     };
     let envelope = Envelope::request(OPERATION, ExecuteCommand::NAME, &request).expect("encodes");
     all.envelope("request-approved", envelope, &request);

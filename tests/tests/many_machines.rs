@@ -25,6 +25,7 @@ fn request(selector: &str, line: &str) -> JobRequest {
         output_limit: None,
         dry_run: false,
         relay: false,
+        redact: false,
     }
 }
 

@@ -29,6 +29,7 @@ fn start(cluster: &Cluster, command: ExecuteCommandRequest) -> reeve_sdk::api::O
         output_limit: None,
         dry_run: false,
         relay: false,
+        redact: false,
     });
     let id = job.single.expect("one operation").id;
     eventually("it runs", PATIENCE, || {

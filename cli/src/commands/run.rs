@@ -230,6 +230,7 @@ impl Run {
             output_limit: self.output_limit,
             dry_run: false,
             relay: false,
+            redact: false,
         }
     }
 

@@ -179,6 +179,7 @@ impl Approvals {
             output_limit: None,
             dry_run: false,
             relay: false,
+            redact: false,
         };
         self.record(wanted, request, None).await
     }

@@ -33,6 +33,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 5, name: "vault", sql: include_str!("../../migrations/0005_vault.sql") },
     Migration { number: 6, name: "models", sql: include_str!("../../migrations/0006_models.sql") },
     Migration { number: 7, name: "tasks", sql: include_str!("../../migrations/0007_tasks.sql") },
+    Migration {
+        number: 8,
+        name: "job_options",
+        sql: include_str!("../../migrations/0008_job_options.sql"),
+    },
 ];
 
 /// Any number that nobody else uses: two coordinators that start at once take turns.

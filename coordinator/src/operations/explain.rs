@@ -74,6 +74,7 @@ impl Operations {
             output_limit: None,
             dry_run: false,
             relay: false,
+            redact: false,
         };
         let Submitted::Job(job) = self.submit(principal, request, None).await? else {
             return Err(ApiError::internal("a job was only previewed"));

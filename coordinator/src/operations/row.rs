@@ -8,6 +8,7 @@ use reeve_sdk::api::{
     Job, JobCounts, JobState, Operation, OperationRequest, OperationState, OutputInfo, Reason,
     Rollout, Time,
 };
+use serde::{Deserialize, Serialize};
 
 use super::approved::Approved;
 
@@ -28,6 +29,18 @@ pub struct JobRow {
     pub cancel_requested_us: Option<i64>,
     /// The yes it runs with, if it needed one.
     pub approval: Option<Approved>,
+    /// What else was asked.
+    pub options: JobOptions,
+}
+
+/// What besides its operation was asked of a job and still matters when the coordinator starts
+/// anew. Whatever is added has a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobOptions {
+    /// Secrets in what workers write are replaced on the machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub redact: bool,
 }
 
 impl JobRow {

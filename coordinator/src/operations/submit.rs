@@ -16,7 +16,7 @@ use super::approved::Approved;
 use super::body::{self, Body};
 use super::conductor::{Admission, Admitted, Request, Work};
 use super::output::WriterHealth;
-use super::row::{JobRow, OperationRow};
+use super::row::{JobOptions, JobRow, OperationRow};
 use crate::machines::Known;
 use crate::problem::ApiError;
 use crate::users::Principal;
@@ -256,6 +256,7 @@ impl Operations {
             body: body.encode().map_err(ApiError::internal)?,
             stdin: body.has_stdin(),
             lane: body.lane(),
+            redact: request.redact,
         };
         let operations = targets
             .iter()
@@ -286,6 +287,7 @@ impl Operations {
             finished_us: None,
             cancel_requested_us: None,
             approval,
+            options: JobOptions { redact: request.redact },
         };
         Ok(Admission { job, operations, work: Arc::new(work), key, detail })
     }

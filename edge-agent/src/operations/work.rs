@@ -48,6 +48,7 @@ pub fn start(
         id,
         command: ExecuteCommand {
             cwd: Some("/".to_owned()),
+            redact: request.redact,
             stdin: if terms.has_stdin { Stdin::Stream } else { Stdin::Null },
             timeout_ms: terms
                 .limit

@@ -172,6 +172,7 @@ impl Link {
             expires_in_ms: None,
             body: reeve_protocol::encode(command).expect("encodes"),
             approval: None,
+            redact: false,
         };
         let envelope = Envelope::request(id, ExecuteCommand::NAME, &request).expect("encodes");
         self.sender.control(&envelope).expect("open");

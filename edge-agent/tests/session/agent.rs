@@ -242,6 +242,7 @@ impl Coordinator {
             expires_in_ms: None,
             body: reeve_protocol::encode(command).expect("encodes"),
             approval: None,
+            redact: false,
         }
     }
 

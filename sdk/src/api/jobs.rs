@@ -148,6 +148,10 @@ pub struct JobRequest {
     /// answers it. For bulk whose source stays on the machine, such as files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub relay: bool,
+    /// Secrets in what workers write are replaced on the machine, before anything is stored: for
+    /// output that a model will read. Commands have an option of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redact: bool,
 }
 
 impl JobRequest {
@@ -162,6 +166,7 @@ impl JobRequest {
             output_limit: None,
             dry_run: false,
             relay: false,
+            redact: false,
         }
     }
 }

@@ -27,6 +27,7 @@ pub fn command(
         output_limit: None,
         dry_run: false,
         relay: false,
+        redact: false,
     }
 }
 

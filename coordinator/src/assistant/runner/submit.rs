@@ -77,6 +77,7 @@ impl Runner {
             output_limit: Some(OUTPUT_LIMIT),
             dry_run: false,
             relay: false,
+            redact: false,
         }
     }
 

@@ -210,7 +210,8 @@ impl Conductor {
             .map(|at| u64::try_from(at.saturating_sub(now_us)).unwrap_or(0) / 1000);
         let body = job.work.body.clone();
         let approval = job.approval.as_ref().map(|(approved, _)| approved.stamp.clone());
-        let request = Request { boot_id, journal, expires_in_ms, body, approval };
+        let redact = job.work.redact;
+        let request = Request { boot_id, journal, expires_in_ms, body, approval, redact };
         self.writer.put(Command::Open(Box::new(Opening {
             operation: id,
             job: operation.job,

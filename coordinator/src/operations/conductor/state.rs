@@ -27,6 +27,8 @@ pub struct Work {
     pub stdin: bool,
     /// What it takes up on its machine.
     pub lane: Lane,
+    /// Secrets in what a worker writes are replaced on the machine.
+    pub redact: bool,
 }
 
 /// Where an open operation stands.
@@ -216,6 +218,7 @@ impl Book {
             body,
             stdin: request.has_stdin(),
             lane: request.lane(),
+            redact: job.options.redact,
         });
         let queued: Vec<OperationId> = rows
             .iter()

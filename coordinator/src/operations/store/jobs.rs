@@ -14,7 +14,7 @@ use super::signed;
 use crate::db::{DbError, Tx};
 
 const COLUMNS: &str = "id, principal, selector, operation, rollout, output_limit, expires_us, \
-                       state, created_us, finished_us, cancel_requested_us, approval";
+                       state, created_us, finished_us, cancel_requested_us, approval, options";
 
 /// Which jobs.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +36,8 @@ pub async fn insert_job(
     sqlx::query(
         "insert into jobs (id, principal, selector, operation, rollout, output_limit, expires_us,
                            state, created_us, finished_us, idempotency_key, request_hash,
-                           approval)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                           approval, options)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(job.id.to_string())
     .bind(&job.principal)
@@ -52,6 +52,7 @@ pub async fn insert_job(
     .bind(key.map(|(key, _)| key.as_str()))
     .bind(key.map(|(_, hash)| &hash[..]))
     .bind(job.approval.as_ref().map(Approved::to_text))
+    .bind(serde_json::to_string(&job.options).unwrap_or_default())
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -210,6 +211,7 @@ fn read(row: &AnyRow) -> Result<JobRow, DbError> {
         finished_us: row.try_get(9)?,
         cancel_requested_us: row.try_get(10)?,
         approval: row.try_get::<Option<&str>, _>(11)?.map(Approved::from_text),
+        options: serde_json::from_str(row.try_get(12)?).map_err(|_| content("options"))?,
     })
 }
 
