@@ -1,42 +1,45 @@
 //! Paths that others ask for, opened under the machine owner's rules. What was opened is checked, by
 //! its descriptor, never a name: between a look at a name and its use it may come to mean something
 //! else.
+//!
+//! [`Rules::find`] opens what is at a path, [`Rules::find_spot`] the folder that something is made,
+//! replaced or removed in, [`Rules::walk`] everything beneath a folder. From there on everything is
+//! done by descriptor and the name within a folder, which no link can lead astray.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+mod blocked;
+mod draft;
+mod failure;
+mod mounts;
+mod place;
+mod resolve;
+mod spot;
+mod walk;
+
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use reeve_protocol::ops::{Failure, RemotePath};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::sandbox;
+use blocked::Blocked;
+pub use draft::{DRAFT_PREFIX, Draft};
+pub use failure::describe;
+pub use place::{About, Place};
+pub use resolve::LastLink;
+use resolve::Stopped;
+pub use spot::{Replace, Spot};
+pub use walk::{MAX_WALK_DEPTH, Step, Visit, Walk, WalkOptions};
 
-/// Where file operations may look and what they never touch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where file operations may look and what they never touch. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Rules {
-    allowed: Vec<PathBuf>,
-    blocked: Vec<PathBuf>,
-}
-
-/// Whether a symbolic link at the very end of a path is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastLink {
-    /// What it leads to is meant.
-    Follow,
-    /// The link itself is meant.
-    Keep,
-}
-
-/// Something at a path, open as a place only (`O_PATH`): nothing of it was read.
-#[derive(Debug)]
-pub struct Place {
-    /// It.
-    pub fd: OwnedFd,
-    /// Where it really is.
-    pub real: PathBuf,
+    /// Without links on the way; nothing may be touched but these and what is beneath.
+    allowed: Arc<[PathBuf]>,
+    blocked: Arc<Blocked>,
+    /// May be read and never changed: the policy itself.
+    kept: Arc<[PathBuf]>,
+    /// Do without openat2(2), as on a kernel that has none. For tests.
+    without_openat2: bool,
 }
 
 impl Rules {
@@ -46,113 +49,189 @@ impl Rules {
     /// # Errors
     /// When the blocked paths make no sense on this machine.
     pub fn new(allowed: &[String], blocked: &[String], own: &Path) -> Result<Self, Failure> {
-        let own = own.to_string_lossy().into_owned();
-        let patterns = blocked.iter().chain([&own]).map(String::as_str);
-        let blocked = sandbox::expand(patterns)
-            .map_err(|error| Failure::new("policy_path", error.to_string()))?;
-        let blocked = blocked.into_iter().map(PathBuf::from).collect();
-        let allowed = allowed
-            .iter()
-            .map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path)))
-            .collect();
-        Ok(Self { allowed, blocked })
+        let blocked = Blocked::new(blocked, own)?;
+        let allowed = allowed.iter().map(|path| resolve::canonical(Path::new(path))).collect();
+        Ok(Self { allowed, blocked: Arc::new(blocked), kept: Arc::new([]), without_openat2: false })
     }
 
-    /// Opens the place at a path.
+    /// With a file that may be read and never changed.
+    #[must_use]
+    pub fn keeping(self, path: &Path) -> Self {
+        Self { kept: Arc::new([resolve::canonical(path)]), ..self }
+    }
+
+    /// Opens the place at a path. What is there is not opened to be read: see [`Place::open`].
     ///
     /// # Errors
     /// `policy_path` when the rules forbid it, otherwise what openat2(2) says.
     pub fn find(&self, path: &RemotePath, last: LastLink) -> Result<Place, Failure> {
         path.check().map_err(|error| Failure::at("invalid", path, error.to_string()))?;
-        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
-        if last == LastLink::Keep {
-            flags |= OFlags::NOFOLLOW;
+        let name = Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
+        // A name that is blocked tells nothing, not even whether it is there.
+        if self.blocked.names(name) {
+            return Err(forbidden(path));
         }
-        let name = OsStr::from_bytes(path.as_bytes());
-        let fd = rustix::fs::openat2(
-            rustix::fs::CWD,
-            name,
-            flags,
-            Mode::empty(),
-            ResolveFlags::NO_MAGICLINKS,
-        )
-        .map_err(|errno| describe(&errno.into(), path))?;
-        let real = real_path(fd.as_fd()).map_err(|error| describe(&error, path))?;
-        self.check(&real, path)?;
-        Ok(Place { fd, real })
+        let opened = resolve::open(name, last, self.without_openat2);
+        let fd = opened.map_err(|stopped| self.explain(&stopped, path))?;
+        let place = Place::new(fd).map_err(|error| describe(&error, path))?;
+        self.check(&place, path)?;
+        Ok(place)
     }
 
-    fn check(&self, real: &Path, path: &RemotePath) -> Result<(), Failure> {
-        let allowed = self.allowed.iter().any(|base| real.starts_with(base));
-        if !allowed || self.blocked.iter().any(|base| real.starts_with(base)) {
+    /// Opens the folder that a path's last name is in, for making, replacing, moving or removing
+    /// what has that name. A link with that name is not followed.
+    ///
+    /// # Errors
+    /// `policy_path` when the rules forbid it, `invalid` for the root folder, otherwise what
+    /// openat2(2) says.
+    pub fn find_spot(&self, path: &RemotePath) -> Result<Spot, Failure> {
+        path.check().map_err(|error| Failure::at("invalid", path, error.to_string()))?;
+        let bytes = path.as_bytes();
+        let length = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+        let bytes = bytes.get(..length).unwrap_or_default();
+        let start = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let (folder, name) = bytes.split_at_checked(start).unwrap_or_default();
+        if name.is_empty() || name == b"." {
+            return Err(Failure::at(
+                "invalid",
+                path,
+                format!("{} has no last name that could be made or removed", path.display()),
+            ));
+        }
+        let folder_path = RemotePath::new(folder);
+        let folder = self.find(&folder_path, LastLink::Follow).map_err(|failure| {
+            // About the path that was asked for, as long as it tells nothing else.
+            if failure.code == "policy_path" { forbidden(path) } else { failure }
+        })?;
+        if !folder.about.is_folder() {
+            return Err(Failure::at(
+                "not_a_directory",
+                &folder_path,
+                format!("{} is no directory", folder_path.display()),
+            ));
+        }
+        let spot = Spot::new(self.clone(), folder, name, path);
+        self.check_change(&spot.real(), path)?;
+        Ok(spot)
+    }
+
+    /// Everything in a folder that was found at `path`.
+    ///
+    /// # Errors
+    /// When it is no folder, or cannot be read.
+    pub fn walk(
+        &self,
+        place: &Place,
+        path: &RemotePath,
+        options: WalkOptions,
+    ) -> Result<Walk, Failure> {
+        Walk::new(self.clone(), place, path, options)
+    }
+
+    /// Whether what is (or would be) at a real path may be touched at all: for paths that nothing
+    /// is at any more.
+    ///
+    /// # Errors
+    /// `policy_path`.
+    pub fn check_name(&self, real: &Path, path: &RemotePath) -> Result<(), Failure> {
+        if self.is_allowed(real) && !self.blocked.names(real) {
+            return Ok(());
+        }
+        Err(forbidden(path))
+    }
+
+    /// Whether something at a real path may be made, replaced or removed.
+    ///
+    /// # Errors
+    /// `policy_path`.
+    pub fn check_change(&self, real: &Path, path: &RemotePath) -> Result<(), Failure> {
+        self.check_name(real, path)?;
+        if self.kept.iter().any(|kept| kept == real) {
             return Err(Failure::at(
                 "policy_path",
                 path,
                 format!(
-                    "this machine's policy does not let Reeve touch {} ([paths] in \
-                     /etc/reeve/agent.toml); only its owner can change that",
+                    "{} is what this machine's owner decides; Reeve never changes it",
                     path.display()
                 ),
             ));
         }
         Ok(())
     }
-}
 
-/// Where an open file is now (`/proc/self/fd`, proc(5)).
-fn real_path(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
-    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    std::fs::read_link(link)
-}
-
-impl Place {
-    /// What is there.
+    /// Whether a whole folder may be moved or removed: nothing that is blocked, mounted or the
+    /// start of what is allowed is in it.
     ///
     /// # Errors
-    /// What fstat(2) says.
-    pub fn metadata(&self) -> io::Result<std::fs::Metadata> {
-        File::from(self.fd.try_clone()?).metadata()
+    /// `policy_path` or `mount_point`.
+    pub fn check_tree(&self, real: &Path, path: &RemotePath) -> Result<(), Failure> {
+        self.check_change(real, path)?;
+        let is_in = |inner: &Path| inner.starts_with(real);
+        let roots = self.allowed.iter().filter(|root| *root != Path::new("/"));
+        if roots.map(PathBuf::as_path).chain(self.kept.iter().map(PathBuf::as_path)).any(is_in)
+            || self.blocked.holds_any(real)
+        {
+            return Err(Failure::at(
+                "policy_path",
+                path,
+                format!(
+                    "in {} is something that this machine's policy protects ([paths] in \
+                     /etc/reeve/agent.toml), so it is neither moved nor removed",
+                    path.display()
+                ),
+            ));
+        }
+        if let Some(point) = mounts::find_point_in(real) {
+            let point = RemotePath::new(point.as_os_str().as_bytes());
+            return Err(Failure::at(
+                "mount_point",
+                &point,
+                format!("{} has a file system mounted on it; unmount it first", point.display()),
+            ));
+        }
+        Ok(())
     }
 
-    /// Where it leads, when it is a symbolic link.
-    ///
-    /// # Errors
-    /// What readlink(2) says.
-    pub fn read_link(&self) -> io::Result<Vec<u8>> {
-        Ok(rustix::fs::readlinkat(&self.fd, "", Vec::new())?.into_bytes())
+    fn is_allowed(&self, real: &Path) -> bool {
+        self.allowed.iter().any(|base| real.starts_with(base))
     }
 
-    /// Opens it to be read.
-    ///
-    /// # Errors
-    /// What open(2) says.
-    pub fn open(&self) -> io::Result<File> {
-        File::open(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    /// Whether what was opened may be touched.
+    fn check(&self, place: &Place, path: &RemotePath) -> Result<(), Failure> {
+        if self.is_allowed(&place.real) && !self.blocked.covers(place) {
+            return Ok(());
+        }
+        Err(forbidden(path))
+    }
+
+    /// Whether something in a folder that may be touched may be, too.
+    fn check_inner(&self, place: &Place, path: &RemotePath) -> Result<(), Failure> {
+        if self.blocked.covers_inner(place) { Err(forbidden(path)) } else { Ok(()) }
+    }
+
+    /// What is said of a path that could not be opened. Of what lies outside the policy nothing is
+    /// told, not even that it is not there.
+    fn explain(&self, stopped: &Stopped, path: &RemotePath) -> Failure {
+        let inside = stopped.at.as_ref().is_none_or(|at| {
+            // Above what is allowed nothing is told but what is on the way to it.
+            self.check_name(at, path).is_ok()
+                || self.allowed.iter().any(|base| base.starts_with(at))
+        });
+        if inside { describe(&stopped.error, path) } else { forbidden(path) }
     }
 }
 
-/// What the system says, as a failure about a path.
-#[must_use]
-pub fn describe(error: &io::Error, path: &RemotePath) -> Failure {
-    let shown = path.display();
-    let (code, message) = match error.kind() {
-        io::ErrorKind::NotFound => ("not_found", format!("{shown} is not there")),
-        io::ErrorKind::PermissionDenied => {
-            ("not_permitted", format!("the agent may not use {shown}: permission denied"))
-        }
-        io::ErrorKind::NotADirectory => {
-            ("not_a_directory", format!("a part of {shown} is no directory"))
-        }
-        io::ErrorKind::IsADirectory => ("is_a_directory", format!("{shown} is a directory")),
-        io::ErrorKind::AlreadyExists => ("exists", format!("{shown} is there already")),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ("disk_full", format!("there is no space for {shown}; free some on the machine"))
-        }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            ("read_only", format!("{shown} is on a file system that is mounted read-only"))
-        }
-        io::ErrorKind::DirectoryNotEmpty => ("not_empty", format!("{shown} is not empty")),
-        _ => ("io", format!("{shown}: {error}")),
-    };
-    Failure::at(code, path, message)
+fn forbidden(path: &RemotePath) -> Failure {
+    Failure::at(
+        "policy_path",
+        path,
+        format!(
+            "this machine's policy does not let Reeve touch {} ([paths] in \
+             /etc/reeve/agent.toml); only its owner can change that",
+            path.display()
+        ),
+    )
 }
+
+#[cfg(test)]
+mod tests;

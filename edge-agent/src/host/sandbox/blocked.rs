@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::SandboxError;
 
@@ -55,29 +55,18 @@ const MAX_PATHS: usize = 4096;
 pub fn expand<'a>(
     patterns: impl IntoIterator<Item = &'a str>,
 ) -> Result<BTreeSet<String>, SandboxError> {
-    let homes = list_homes(&fs::read_to_string("/etc/passwd").unwrap_or_default());
     let mut found = BTreeSet::new();
-    for pattern in patterns {
-        let candidates: Vec<(Option<&str>, String)> = match pattern.strip_prefix('~') {
-            Some(rest) => {
-                homes.iter().map(|home| (Some(home.as_str()), format!("{home}{rest}"))).collect()
-            }
-            None => vec![(None, pattern.to_owned())],
-        };
-        for (home, candidate) in candidates {
-            // The target of a link is what has to be hidden. One that leads nowhere hides nothing.
-            let Ok(path) = fs::canonicalize(Path::new(&candidate)) else { continue };
-            if home.is_some_and(|home| leads_astray(Path::new(home), &path)) {
-                continue;
-            }
-            let path = path.to_string_lossy().into_owned();
-            if path == "/" {
-                return Err(SandboxError::Policy(format!(
-                    "\"{candidate}\" is blocked, which is the root folder; nothing could run"
-                )));
-            }
-            found.insert(path);
+    for candidate in list_candidates(patterns) {
+        // The target of a link is what has to be hidden. One that leads nowhere hides nothing.
+        let Some(path) = candidate.find_target() else { continue };
+        let path = path.to_string_lossy().into_owned();
+        if path == "/" {
+            return Err(SandboxError::Policy(format!(
+                "\"{}\" is blocked, which is the root folder; nothing could run",
+                candidate.path.display()
+            )));
         }
+        found.insert(path);
     }
     if found.len() > MAX_PATHS {
         return Err(SandboxError::Policy(format!(
@@ -86,6 +75,40 @@ pub fn expand<'a>(
         )));
     }
     Ok(found)
+}
+
+/// A path that is to be blocked, whether or not something is there.
+#[derive(Debug)]
+pub struct Candidate {
+    home: Option<PathBuf>,
+    /// As it was written, `~` replaced.
+    pub path: PathBuf,
+}
+
+impl Candidate {
+    /// Where it really leads, when something is there and the owner of the home may decide over it.
+    #[must_use]
+    pub fn find_target(&self) -> Option<PathBuf> {
+        let target = fs::canonicalize(&self.path).ok()?;
+        let astray = self.home.as_ref().is_some_and(|home| leads_astray(home, &target));
+        (!astray).then_some(target)
+    }
+}
+
+/// All paths that patterns stand for, `~` replaced by every user's home.
+pub fn list_candidates<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Vec<Candidate> {
+    let homes = list_homes(&fs::read_to_string("/etc/passwd").unwrap_or_default());
+    let mut candidates = Vec::new();
+    for pattern in patterns {
+        match pattern.strip_prefix('~') {
+            Some(rest) => candidates.extend(homes.iter().map(|home| Candidate {
+                home: Some(PathBuf::from(home)),
+                path: PathBuf::from(format!("{home}{rest}")),
+            })),
+            None => candidates.push(Candidate { home: None, path: PathBuf::from(pattern) }),
+        }
+    }
+    candidates
 }
 
 /// Whether a user made something in the own home a link to what belongs to others. Followed, it

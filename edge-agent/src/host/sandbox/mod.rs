@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use reeve_protocol::ops::Network;
 use serde::{Deserialize, Serialize};
 
-pub use blocked::{ALWAYS_BLOCKED, expand};
+pub use blocked::{ALWAYS_BLOCKED, Candidate, expand, list_candidates};
 pub use bus::{Bus, SYSTEM_BUS};
 pub use enter::STEPS;
 pub(super) use enter::enter;

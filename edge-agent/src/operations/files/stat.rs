@@ -1,11 +1,11 @@
 //! `file_stat`.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::AsFd;
 
 use reeve_protocol::ops::{Failure, FileEntry, FileKind, FileStat, RemotePath};
 
-use crate::host::paths::{self, LastLink, Place};
+use crate::host::paths::{self, About, LastLink, Place};
 use crate::host::users::Names;
 use crate::operations::worker::{Needs, Perform, Worker};
 
@@ -44,49 +44,27 @@ fn hash(place: &Place) -> io::Result<String> {
 /// # Errors
 /// What fstat(2) says.
 pub fn look_at(place: &Place, path: &RemotePath, names: &mut Names) -> io::Result<FileEntry> {
-    let about = place.metadata()?;
-    let kind = about.file_type();
-    let kind = if kind.is_file() {
-        FileKind::File
-    } else if kind.is_dir() {
-        FileKind::Directory
-    } else if kind.is_symlink() {
-        FileKind::Symlink
-    } else if kind.is_fifo() {
-        FileKind::Fifo
-    } else if kind.is_socket() {
-        FileKind::Socket
-    } else if kind.is_char_device() {
-        FileKind::CharacterDevice
-    } else if kind.is_block_device() {
-        FileKind::BlockDevice
-    } else {
-        FileKind::Unknown
-    };
-    let target = match kind {
+    let about = About::of(place.fd.as_fd())?;
+    let target = match about.kind {
         FileKind::Symlink => Some(RemotePath::new(place.read_link()?)),
         _ => None,
     };
     Ok(FileEntry {
         path: path.clone(),
-        kind,
-        size: about.size(),
-        allocated: about.blocks().saturating_mul(512),
-        mode: about.mode() & 0o7777,
-        uid: about.uid(),
-        gid: about.gid(),
-        user: names.user(about.uid()),
-        group: names.group(about.gid()),
-        modified_ns: nanoseconds(about.mtime(), about.mtime_nsec()),
-        changed_ns: nanoseconds(about.ctime(), about.ctime_nsec()),
-        device: about.dev(),
-        inode: about.ino(),
-        links: about.nlink(),
+        kind: about.kind,
+        size: about.size,
+        allocated: about.allocated,
+        mode: about.mode,
+        uid: about.uid,
+        gid: about.gid,
+        user: names.user(about.uid),
+        group: names.group(about.gid),
+        modified_ns: about.modified_ns,
+        changed_ns: about.changed_ns,
+        device: about.device,
+        inode: about.inode,
+        links: about.links,
         target,
         hash: None,
     })
-}
-
-fn nanoseconds(seconds: i64, rest: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
