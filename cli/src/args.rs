@@ -7,8 +7,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    approvals, ask, audit, completion, contexts, doctor, jobs, keys, login, machines, models, run,
-    status, tasks, tokens, usage, users, vault, version,
+    approvals, ask, audit, completion, contexts, doctor, jobs, keys, kill, login, machines, models,
+    ps, run, status, tasks, tokens, usage, users, vault, version,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -138,6 +138,10 @@ pub enum Command {
     Jobs(jobs::Jobs),
     /// Look at and change machines
     Machines(machines::Machines),
+    /// Show what runs on machines
+    Ps(ps::Ps),
+    /// Send a signal to processes
+    Kill(kill::Kill),
     /// Tokens with which machines join
     Tokens(tokens::Tokens),
     /// Providers of models, and who asks which

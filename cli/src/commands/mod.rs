@@ -10,9 +10,12 @@ pub mod doctor;
 pub mod explain;
 pub mod jobs;
 pub mod keys;
+pub mod kill;
 pub mod login;
 pub mod machines;
 pub mod models;
+mod perform;
+pub mod ps;
 pub mod run;
 pub mod status;
 pub mod tasks;
@@ -45,6 +48,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Policy(command) => command.perform(&global).await,
         Command::Jobs(command) => command.perform(&global).await,
         Command::Machines(command) => command.perform(&global).await,
+        Command::Ps(command) => command.perform(&global).await,
+        Command::Kill(command) => command.perform(&global).await,
         Command::Tokens(command) => command.perform(&global).await,
         Command::Models(command) => command.perform(&global).await,
         Command::Vault(command) => command.perform(&global).await,

@@ -32,7 +32,8 @@ pub fn read(running: u32) -> Metrics {
 }
 
 /// A line of proc_meminfo(5), in bytes.
-pub(super) fn find_bytes(text: &str, name: &str) -> u64 {
+#[must_use]
+pub fn find_bytes(text: &str, name: &str) -> u64 {
     text.lines()
         .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok())

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
+use reeve_protocol::SignalName;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process, kill_process_group};
 
@@ -92,6 +93,78 @@ pub fn signal(pid: u32, signal: Signal) -> bool {
 /// Sends a signal to a process group. Whether it was there.
 pub fn signal_group(leader: u32, signal: Signal) -> bool {
     to_pid(leader).is_some_and(|pid| kill_process_group(pid, signal).is_ok())
+}
+
+/// Why a signal was not sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// There is no such process any more.
+    Gone,
+    /// Another process has its id.
+    Another,
+    /// kill(2) says so.
+    NotPermitted,
+    /// The kernel has no pidfd_open(2).
+    Unsupported,
+    /// Anything else.
+    Other(rustix::io::Errno),
+}
+
+/// Sends a signal to the process that has this id and started then, and to no other: what was
+/// checked is held by a descriptor (pidfd_open(2)) and cannot become another in between.
+///
+/// # Errors
+/// Why it was not sent.
+pub fn signal_exactly(pid: u32, start_time: u64, signal: Signal) -> Result<(), NotSent> {
+    use rustix::io::Errno;
+    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+    let describe = |error| match error {
+        Errno::SRCH => NotSent::Gone,
+        Errno::PERM => NotSent::NotPermitted,
+        Errno::NOSYS => NotSent::Unsupported,
+        other => NotSent::Other(other),
+    };
+    let held = pidfd_open(to_pid(pid).ok_or(NotSent::Gone)?, PidfdFlags::empty());
+    let held = held.map_err(|error| match error {
+        // The id of a thread: process_list names none of these.
+        Errno::INVAL => NotSent::Another,
+        other => describe(other),
+    })?;
+    // Read after it was opened: if the id changed hands in between, the descriptor is of the dead.
+    match find_start_time(pid) {
+        None => return Err(NotSent::Gone),
+        Some(found) if found != start_time => return Err(NotSent::Another),
+        Some(_) => {}
+    }
+    pidfd_send_signal(&held, signal).map_err(describe)
+}
+
+/// Ticks of a second in the kernel's accounting.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
+/// Bytes of a page of memory.
+#[must_use]
+pub fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// A signal by the name it has on the wire.
+#[must_use]
+pub fn to_signal(name: SignalName) -> Signal {
+    match name {
+        SignalName::Hup => Signal::HUP,
+        SignalName::Int => Signal::INT,
+        SignalName::Quit => Signal::QUIT,
+        SignalName::Term => Signal::TERM,
+        SignalName::Kill => Signal::KILL,
+        SignalName::Usr1 => Signal::USR1,
+        SignalName::Usr2 => Signal::USR2,
+        SignalName::Stop => Signal::STOP,
+        SignalName::Cont => Signal::CONT,
+    }
 }
 
 fn to_pid(pid: u32) -> Option<Pid> {

@@ -17,10 +17,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reeve_protocol::{Accepted, OperationResult, Outcome, SignalName, Totals};
+use reeve_protocol::{Accepted, OperationResult, Outcome, Totals};
 
 use crate::host::pipe::{self, Interest, Readiness};
-use crate::host::process::Signal;
 use crate::host::sandbox::Bus;
 use crate::host::{self, setup};
 use door::Door;
@@ -259,7 +258,7 @@ impl Keeper {
             ToKeeper::Release { upto } => self.spool.release(upto),
             ToKeeper::Input { offset, bytes } => self.stdin.take(offset, &bytes),
             ToKeeper::CloseInput { offset } => self.stdin.finish(offset),
-            ToKeeper::Signal { signal } => self.ending.signal(to_signal(signal)),
+            ToKeeper::Signal { signal } => self.ending.signal(host::process::to_signal(signal)),
             ToKeeper::Cancel { .. } => self.ending.ask(Why::Cancel, now),
             ToKeeper::Resize { .. } | ToKeeper::Unknown => {}
         }
@@ -296,19 +295,5 @@ fn write_exit(folder: &OwnedFd, result: &OperationResult) -> io::Result<()> {
             }
             Err(error) => return Err(io::Error::other(error)),
         }
-    }
-}
-
-fn to_signal(name: SignalName) -> Signal {
-    match name {
-        SignalName::Hup => Signal::HUP,
-        SignalName::Int => Signal::INT,
-        SignalName::Quit => Signal::QUIT,
-        SignalName::Term => Signal::TERM,
-        SignalName::Kill => Signal::KILL,
-        SignalName::Usr1 => Signal::USR1,
-        SignalName::Usr2 => Signal::USR2,
-        SignalName::Stop => Signal::STOP,
-        SignalName::Cont => Signal::CONT,
     }
 }

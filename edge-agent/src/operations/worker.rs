@@ -78,7 +78,10 @@ impl Needs {
             Self::Tunnels => (true, "", ""),
         };
         if allowed {
-            return Ok(());
+            return match self {
+                Self::Exec => check_own_user(policy),
+                _ => Ok(()),
+            };
         }
         Err(super::refusal(
             code,
@@ -88,6 +91,23 @@ impl Needs {
             ),
         ))
     }
+}
+
+/// What a worker does it does as the agent's own user, so that has to be one whom the policy lets
+/// commands run as.
+fn check_own_user(policy: &Policy) -> Result<(), Refusal> {
+    let Some(users) = &policy.users else { return Ok(()) };
+    let own = host::users::load_own_account().name;
+    if users.contains(&own) {
+        return Ok(());
+    }
+    Err(super::refusal(
+        "policy_user",
+        &format!(
+            "this would be done as the agent's user '{own}', and this machine's policy lets only \
+             {users:?} do such things ([exec] users); only its owner can change that"
+        ),
+    ))
 }
 
 /// What one worker is to do. Written by the agent, read by the worker.

@@ -13,6 +13,8 @@ mod file_restore;
 mod file_stat;
 mod hash;
 mod path;
+pub mod process_list;
+pub mod process_signal;
 mod work;
 
 pub use effect::Effect;
@@ -32,6 +34,8 @@ pub use file_restore::FileRestore;
 pub use file_stat::{FileEntry, FileKind, FileStat};
 pub use hash::check_hash;
 pub use path::{InvalidPath, MAX_PATH_BYTES, RemotePath};
+pub use process_list::{Process, ProcessList, ProcessSort, Processes};
+pub use process_signal::{ProcessSignal, ProcessTarget, Signalled, SignalledTarget};
 pub use work::{AnyWork, Failure, InvalidWork, Work};
 
 /// The name of an operation on the wire, in the API and in the audit.
@@ -47,6 +51,8 @@ macro_rules! for_each_work {
     ($then:ident) => {
         $then! {
             FileStat: "Look at what is at a path.",
+            ProcessList: "List the processes of a machine.",
+            ProcessSignal: "Send a signal to processes, named so that no other is hit.",
         }
     };
 }

@@ -33,7 +33,17 @@ impl Client {
     /// When the job could not be submitted or followed; what became of each machine is in its
     /// answer.
     pub async fn perform(&self, request: &JobRequest) -> Result<Vec<Answered>, Error> {
-        let mut follow = self.run(request)?;
+        Answered::gather(self.run(request)?).await
+    }
+}
+
+impl Answered {
+    /// Follows a job to its end and puts together what each machine answered. In the order of the
+    /// rollout.
+    ///
+    /// # Errors
+    /// When it could not be followed, or an answer is too long to be held.
+    pub async fn gather(mut follow: crate::Follow) -> Result<Vec<Self>, Error> {
         let mut order = Vec::new();
         let mut parts: BTreeMap<OperationId, (Vec<u8>, Vec<u8>)> = BTreeMap::new();
         let mut ended: BTreeMap<OperationId, Operation> = BTreeMap::new();
@@ -71,9 +81,7 @@ impl Client {
         });
         Ok(answers.collect())
     }
-}
 
-impl Answered {
     /// Puts together what a followed operation said: its end, its stdout, and its stderr, where
     /// workers write warnings and why they failed.
     #[must_use]
