@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use reeve_protocol::JobId;
 use reeve_protocol::token::Pin;
 
 use crate::api::Problem;
@@ -68,6 +69,16 @@ pub enum Error {
         #[source]
         last: Box<Error>,
     },
+    /// A stream of what is relayed broke. The coordinator has the operations cancelled; whoever
+    /// wants the rest asks for it anew, from where this got to.
+    #[error("the connection broke while output was relayed, so the rest of it is lost: {last}")]
+    RelayBroken {
+        /// The job, if it was heard of.
+        job: Option<JobId>,
+        /// What happened.
+        #[source]
+        last: Box<Error>,
+    },
     /// The client was set up wrongly.
     #[error("{0}")]
     Setup(String),
@@ -95,6 +106,12 @@ impl Error {
 
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol { what: what.into() }
+    }
+
+    /// Whether what was relayed broke off: ask anew, from where it got to.
+    #[must_use]
+    pub fn is_relay_broken(&self) -> bool {
+        matches!(self, Self::RelayBroken { .. })
     }
 
     /// Whether the same request may succeed a little later.

@@ -90,6 +90,8 @@ pub struct Follow {
     submit: Option<Call>,
     job: Option<JobId>,
     states_only: bool,
+    /// Its output comes once: what is cut off cannot be gone on with.
+    relay: bool,
     /// Merged offset reached, by operation.
     reached: HashMap<OperationId, u64>,
     road: Road,
@@ -106,8 +108,8 @@ pub struct Follow {
 }
 
 impl Follow {
-    pub(crate) fn submit(client: Client, call: Call) -> Self {
-        Self::new(client, Some(call), None, false)
+    pub(crate) fn submit(client: Client, call: Call, relay: bool) -> Self {
+        Self { relay, ..Self::new(client, Some(call), None, false) }
     }
 
     pub(crate) fn existing(client: Client, job: JobId, states_only: bool) -> Self {
@@ -120,6 +122,7 @@ impl Follow {
             submit,
             job,
             states_only,
+            relay: false,
             reached: HashMap::new(),
             road: Road::Waiting(Instant::now()),
             backoff: Backoff::new(),
@@ -277,6 +280,10 @@ impl Follow {
     /// Decides what becomes of a failed attempt or a broken connection.
     fn broken(&mut self, error: Error) -> Result<Option<Event>, Error> {
         self.road = Road::Ended;
+        // Once it may have been submitted, nobody else gets what was relayed.
+        if self.relay && (self.began || !error.is_unsent()) && error.problem().is_none() {
+            return Err(Error::RelayBroken { job: self.job, last: Box::new(error) });
+        }
         if !error.is_transient() {
             return Err(error);
         }

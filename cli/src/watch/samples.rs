@@ -46,6 +46,7 @@ pub fn job(total: u32) -> Job {
         created: Time::from_micros(0),
         finished: None,
         cancel_requested: None,
+        relay: false,
         single: None,
     }
 }

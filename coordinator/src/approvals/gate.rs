@@ -57,6 +57,16 @@ impl Approvals {
             }
             Ruling::Needs(requirement) => requirement,
         };
+        if request.relay {
+            return Err(conflict(
+                "relay_cannot_wait",
+                format!(
+                    "{} wants people to say yes to this first, and what is relayed cannot wait for \
+                     them; nothing was run",
+                    requirement.rule
+                ),
+            ));
+        }
         let wanted = Wanted {
             requester: principal.clone(),
             operation: request.operation.clone(),

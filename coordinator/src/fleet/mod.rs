@@ -23,7 +23,7 @@ use crate::machines::Machines;
 use crate::tasks::Tasks;
 
 pub use accept::routes;
-pub use session::Session;
+pub use session::{Session, Tap};
 
 /// Events waiting for `operations`. When full, the sessions that have more stop reading, which TCP
 /// tells their agents.

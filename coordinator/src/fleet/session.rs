@@ -1,7 +1,8 @@
 //! One authenticated life of an agent's connection.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use reeve_link::{LinkError, Receiver, Sender, Transport};
@@ -12,6 +13,15 @@ use reeve_protocol::{
 use tokio::sync::{Notify, mpsc};
 
 use super::{Event, Fleet};
+
+/// Takes an operation's output where it is heard, instead of whoever makes it durable.
+pub trait Tap: Send + Sync {
+    /// A frame of output came through the session with this epoch. Must not wait.
+    ///
+    /// # Errors
+    /// Why the frame is a breach of the protocol.
+    fn take(&self, epoch: u64, envelope: &Envelope) -> Result<(), Box<dyn std::error::Error>>;
+}
 
 /// A machine's connection, from `welcome` to its end.
 pub struct Session {
@@ -39,6 +49,7 @@ pub struct Session {
     /// The last probe number its agent answered.
     answered: AtomicU64,
     answer: Notify,
+    taps: RwLock<HashMap<OperationId, Arc<dyn Tap>>>,
 }
 
 /// The agent broke the protocol; its link is closed with this said in the log.
@@ -50,6 +61,9 @@ pub enum Breach {
     /// A kind of frame that only a coordinator sends, or a second handshake.
     #[error("an agent must not send '{0}'")]
     Unexpected(String),
+    /// Output that must not have come.
+    #[error("{0}")]
+    Output(String),
 }
 
 impl Session {
@@ -68,6 +82,7 @@ impl Session {
             metrics: Mutex::default(),
             answered: AtomicU64::new(0),
             answer: Notify::new(),
+            taps: RwLock::default(),
         }
     }
 
@@ -75,6 +90,20 @@ impl Session {
     #[cfg(test)]
     pub fn for_test(hello: Hello, sender: Sender) -> Self {
         Self::new(hello, "test".to_owned(), 1, sender, 0)
+    }
+
+    /// Output of this operation goes there from now on.
+    pub fn tap(&self, operation: OperationId, tap: Arc<dyn Tap>) {
+        self.taps.write().unwrap_or_else(PoisonError::into_inner).insert(operation, tap);
+    }
+
+    /// And now no more.
+    pub fn untap(&self, operation: OperationId) {
+        self.taps.write().unwrap_or_else(PoisonError::into_inner).remove(&operation);
+    }
+
+    fn find_tap(&self, operation: OperationId) -> Option<Arc<dyn Tap>> {
+        self.taps.read().unwrap_or_else(PoisonError::into_inner).get(&operation).cloned()
     }
 
     /// Sends a frame that overtakes bulk. Never waits. A frame for a session that has ended is
@@ -193,7 +222,14 @@ impl Session {
         match &envelope.kind {
             Kind::Heartbeat => self.take_heartbeat(envelope.open()?, now_us),
             Kind::Accepted | Kind::Output | Kind::Result => {
-                envelope.operation()?;
+                let operation = envelope.operation()?;
+                if envelope.kind == Kind::Output
+                    && let Some(tap) = self.find_tap(operation)
+                {
+                    return tap
+                        .take(self.epoch, &envelope)
+                        .map_err(|breach| Breach::Output(breach.to_string()));
+                }
                 self.hand_over(&fleet.0.bulk, (Arc::clone(self), envelope), fleet).await;
             }
             Kind::Report | Kind::Credit => {

@@ -414,6 +414,19 @@ impl Agent {
         .await
     }
 
+    /// How far output may be sent by what was heard so far, if anything was said of it.
+    pub fn granted(&mut self, id: OperationId) -> Option<u64> {
+        let mut most = None;
+        self.kept.retain(|one| match one.open::<Credit>() {
+            Ok(Credit::Output { until }) if one.id == Some(id) => {
+                most = most.max(Some(until));
+                false
+            }
+            _ => true,
+        });
+        most
+    }
+
     /// The next control frame of an operation.
     pub async fn control(&mut self, id: OperationId) -> Control {
         self.wait_for("a control frame", |one| {

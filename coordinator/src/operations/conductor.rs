@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Closing, Command};
+use super::relay::{self, Budget, Relays};
 use super::rollout::Verdict;
 use super::row::{JobRow, OperationRow};
 use super::stdin::Stdins;
@@ -55,6 +56,8 @@ pub struct Admission {
     pub key: Option<(String, [u8; 32])>,
     /// For the audit.
     pub detail: serde_json::Value,
+    /// Where output goes that is not kept.
+    pub relays: Option<Arc<Relays>>,
 }
 
 /// What came of an admission.
@@ -103,6 +106,7 @@ pub struct Conductor {
     pub(super) writer: Mailbox<Command>,
     pub(super) closings: Mailbox<Closing>,
     pub(super) in_flight_limit: usize,
+    pub(super) relay_budget: Budget,
     pub(super) book: Book,
 }
 
@@ -125,6 +129,10 @@ impl Conductor {
             let Some(job) = store::load_job(&mut conn, id).await? else { continue };
             let machines = store::list_machines(&mut conn, id).await?;
             let counts = store::counts(&mut conn, &[id]).await?.remove(&id).unwrap_or_default();
+            let relays = job
+                .options
+                .relay
+                .then(|| relay::orphans(rows.iter().map(|row| row.id), &self.relay_budget));
             match self.book.restore(&job, rows, &machines, &counts, now_us)? {
                 Verdict::GoOn => self.release_restored(id),
                 Verdict::StartNoMore => self.stop_rollout(id),
@@ -132,6 +140,15 @@ impl Conductor {
                     self.stop_rollout(id);
                     self.cancel_running(id, "another machine did not succeed");
                 }
+            }
+            if let Some(relays) = relays
+                && let Some(job) = self.book.jobs.get_mut(&id)
+            {
+                job.relays = Some(relays);
+                self.cancel_running(
+                    id,
+                    "its reader is gone: the coordinator was restarted while it was relayed",
+                );
             }
         }
         Ok(())
@@ -196,6 +213,12 @@ impl Conductor {
                     self.forget(operation, state == OperationState::Succeeded);
                     if let Some(job) = job.filter(|_| job_done) {
                         self.book.unfinished.remove(&job);
+                    }
+                }
+                Closing::ReaderGone { job, reason } => {
+                    if self.book.jobs.contains_key(&job) {
+                        self.stop_rollout(job);
+                        self.cancel_running(job, reason);
                     }
                 }
             }

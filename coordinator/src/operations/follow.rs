@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::Operations;
 use super::output::{Part, Reader, StreamChoice};
+use super::relay::Reader as Relayed;
 use super::row::OperationRow;
 use crate::events::Change;
 use crate::problem::ApiError;
@@ -27,6 +28,12 @@ const TURN_BYTES: usize = 512 * 1024;
 /// Chunks waiting for a viewer: at most 2 MiB.
 pub const CHUNK_QUEUE: usize = 4;
 
+/// Relayed parts from this size on are chunks of their own: copying them would cost more.
+const UNCOPIED_BYTES: usize = 8 * 1024;
+
+/// Chunks of what is relayed waiting for its reader, headers and payloads: at most 1 MiB.
+pub const RELAY_QUEUE: usize = 32;
+
 /// Operations read from the database at once.
 const PAGE: i64 = 500;
 
@@ -39,6 +46,8 @@ pub struct Follower {
     changes: broadcast::Receiver<Change>,
     offsets: BTreeMap<OperationId, u64>,
     states_only: bool,
+    /// Where output comes from that is not kept, if the viewer is the one who reads that.
+    relayed: Option<Relayed>,
     /// Operations whose end has not been sent.
     open: BTreeMap<OperationId, View>,
     /// Those of them with something to send, in turn.
@@ -103,11 +112,19 @@ impl Follower {
             changes,
             offsets,
             states_only: request.states_only,
+            relayed: None,
             open: BTreeMap::new(),
             ready: VecDeque::new(),
             out,
             chunk: BytesMut::new(),
         })
+    }
+
+    /// The viewer is the one to whom the job's output is relayed.
+    #[must_use]
+    pub fn relaying(mut self, reader: Relayed) -> Self {
+        self.relayed = Some(reader);
+        self
     }
 
     /// Sends until everything has ended and was sent, or the viewer is gone. A failure ends the
@@ -128,11 +145,20 @@ impl Follower {
                 self.send_job().await?;
                 self.frame(Header::about_job(FrameKind::End, 0), &[]);
                 self.flush().await?;
+                if let Some(reader) = &mut self.relayed {
+                    reader.finish();
+                }
                 return Ok(());
             }
             self.flush().await?;
             let change = tokio::select! {
                 change = self.changes.recv() => change,
+                () = arrived(self.relayed.as_ref()) => {
+                    for id in self.relayed.iter().flat_map(Relayed::ready).collect::<Vec<_>>() {
+                        self.queue(id);
+                    }
+                    continue;
+                }
                 () = tokio::time::sleep(KEEP_ALIVE) => {
                     self.frame(Header::about_job(FrameKind::KeepAlive, 0), &[]);
                     continue;
@@ -235,6 +261,12 @@ impl Follower {
                 self.send_operation(id)?;
             }
         }
+        if let Some(relay) = self.relayed.as_ref().and_then(|reader| reader.relay(id))
+            && !self.open.contains_key(&id)
+        {
+            // Not shown any more, so nobody takes it.
+            relay.discard();
+        }
         self.queue(id);
         if self.chunk.len() > TURN_BYTES {
             self.flush().await?;
@@ -247,6 +279,10 @@ impl Follower {
         while let Some(id) = self.ready.pop_front() {
             let Some(view) = self.open.get_mut(&id) else { continue };
             view.queued = false;
+            if self.relayed.is_some() {
+                self.pump_relayed(id).await?;
+                continue;
+            }
             let parts = if self.states_only {
                 Vec::new()
             } else {
@@ -268,6 +304,43 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// As [`Self::pump`], of one operation whose output is relayed. More is asked of its machine
+    /// once the viewer's connection has taken this.
+    async fn pump_relayed(&mut self, id: OperationId) -> Result<(), Stop> {
+        let Some(relay) = self.relayed.as_ref().and_then(|reader| reader.relay(id)).cloned() else {
+            return Ok(());
+        };
+        let taken = relay.take(TURN_BYTES);
+        if taken.parts.is_empty() {
+            if self.open.get(&id).is_some_and(|view| view.row.state.is_terminal()) {
+                self.send_operation(id)?;
+                self.open.remove(&id);
+            }
+            return Ok(());
+        }
+        for part in taken.parts {
+            self.send_relayed(id, part).await?;
+        }
+        self.flush().await?;
+        relay.passed(taken.until);
+        self.queue(id);
+        Ok(())
+    }
+
+    /// Large parts go on as they came, without another copy.
+    async fn send_relayed(&mut self, id: OperationId, part: Part) -> Result<(), Stop> {
+        match part {
+            Part::Bytes { stream, all, offset, bytes } if bytes.len() >= UNCOPIED_BYTES => {
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                let kind = FrameKind::Output(stream);
+                self.frame(Header { kind, operation: id, all, offset, length }, &[]);
+                self.flush().await?;
+                Ok(self.out.send(Ok(bytes)).await.map_err(|_| Gone)?)
+            }
+            part => self.send_part(id, part),
+        }
     }
 
     fn send_part(&mut self, id: OperationId, part: Part) -> Result<(), Stop> {
@@ -326,6 +399,13 @@ impl Follower {
             return Ok(());
         }
         self.out.send(Ok(self.chunk.split().freeze())).await.map_err(|_| Gone)
+    }
+}
+
+async fn arrived(reader: Option<&Relayed>) {
+    match reader {
+        Some(reader) => reader.arrived().await,
+        None => std::future::pending().await,
     }
 }
 

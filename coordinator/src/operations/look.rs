@@ -278,6 +278,15 @@ impl Operations {
         Ok(Page { items, next })
     }
 
+    /// Whether output of a job's operations is passed on and not kept.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn is_relayed(&self, job: JobId) -> Result<bool, ApiError> {
+        let job = store::load_job(&mut *self.0.db.reader().await?, job).await?;
+        Ok(job.is_some_and(|job| job.options.relay))
+    }
+
     /// A reader of an operation's output.
     #[must_use]
     pub(crate) fn reader(&self, id: OperationId, choice: StreamChoice, from: u64) -> Reader {

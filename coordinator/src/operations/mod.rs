@@ -9,6 +9,7 @@ mod explain;
 mod follow;
 mod look;
 mod output;
+mod relay;
 mod rollout;
 mod routes;
 mod row;
@@ -32,14 +33,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::Clock;
 use crate::config::Limits;
 use crate::db::Db;
-use crate::events::Hub;
+use crate::events::{Hub, Mailbox};
 use crate::fleet::{Fleet, Inbox};
 use crate::machines::Machines;
 use crate::problem::ApiError;
 use crate::tasks::Tasks;
 use crate::users::Principal;
 use conductor::{CancelTarget, Conductor, REQUEST_QUEUE, Request};
-use output::{HealthFlag, Segments, Writer};
+use output::{Closing, HealthFlag, Segments, Writer};
+use relay::Budget;
 use stdin::Stdins;
 
 pub(crate) use approved::{Approved, stamp};
@@ -90,6 +92,9 @@ struct Inner {
     stdins: Stdins,
     health: HealthFlag,
     requests: mpsc::Sender<Request>,
+    /// Where the conductor hears that a reader of what is relayed has gone.
+    closings: Mailbox<Closing>,
+    relay_budget: Budget,
 }
 
 impl Operations {
@@ -103,6 +108,7 @@ impl Operations {
         let writer = Writer::new(db.clone(), clock.clone(), hub.clone(), segments.clone())?;
         let stdins = Stdins::default();
         let health = writer.health.clone();
+        let (closings, relay_budget) = (writer.closings.clone(), Budget::default());
         let mut conductor = Conductor {
             db: db.clone(),
             clock: clock.clone(),
@@ -110,7 +116,8 @@ impl Operations {
             stdins: stdins.clone(),
             registry: machines.registry().clone(),
             writer: writer.commands.clone(),
-            closings: writer.closings.clone(),
+            closings: closings.clone(),
+            relay_budget: relay_budget.clone(),
             in_flight_limit: limits.in_flight_per_machine as usize,
             book: conductor::Book::default(),
         };
@@ -131,6 +138,8 @@ impl Operations {
             stdins,
             health,
             requests,
+            closings,
+            relay_budget,
         };
         let operations = Self(Arc::new(inner));
         let sweeper = operations.clone();

@@ -22,7 +22,8 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::follow::{CHUNK_QUEUE, Follower};
+use super::follow::{CHUNK_QUEUE, Follower, RELAY_QUEUE};
+use super::relay::Reader;
 use super::{JobFilter, Submitted};
 use crate::AppState;
 use crate::approvals::Gate;
@@ -57,7 +58,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 ///
 /// When this answers, the job is durable and under way. With `Idempotency-Key` it can be asked
 /// again without running twice. With `Accept: application/vnd.reeve.follow` the answer is the
-/// stream of `POST /api/jobs/{id}/follow`. Where the policy wants people to say yes first, the answer
+/// stream of `POST /api/jobs/{id}/follow`. With `relay` that stream is the only place its output ever
+/// goes to: a stream that breaks off cancels the job. Where the policy wants people to say yes first, the answer
 /// is the problem `approval_required` with `approval`, and nothing was run.
 #[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = JobRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes asking again safe")),
@@ -76,6 +78,15 @@ async fn create_job(
         .map(|key| key.to_str().map(str::to_owned))
         .transpose()
         .map_err(|_| ApiError::invalid("the Idempotency-Key is no visible ASCII text"))?;
+    if request.relay && !request.dry_run && !wants_stream(&headers) {
+        return Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "relay_needs_stream",
+            format!(
+                "what is relayed goes into the answer's stream; ask with 'Accept: {MEDIA_TYPE}'"
+            ),
+        ));
+    }
     let submitted = match state.approvals.gate(&principal, &request, key.as_deref()).await? {
         Gate::Open => state.operations.submit(&principal, request, key).await?,
         Gate::Run(targets) => {
@@ -85,8 +96,14 @@ async fn create_job(
     };
     match submitted {
         Submitted::Preview(preview) => Ok(axum::Json(preview).into_response()),
+        Submitted::Relayed(job, reader) => {
+            let mut response =
+                follow(&state, &principal, job.id, &FollowRequest::default(), Some(reader))?;
+            *response.status_mut() = StatusCode::CREATED;
+            Ok(response)
+        }
         Submitted::Job(job) if wants_stream(&headers) => {
-            let mut response = follow(&state, &principal, job.id, &FollowRequest::default())?;
+            let mut response = follow(&state, &principal, job.id, &FollowRequest::default(), None)?;
             *response.status_mut() = StatusCode::CREATED;
             Ok(response)
         }
@@ -200,7 +217,7 @@ async fn follow_job(
 ) -> Result<Response, ApiError> {
     let id = job_id(&id)?;
     state.operations.find_job(&principal, id).await?;
-    follow(&state, &principal, id, &request)
+    follow(&state, &principal, id, &request, None)
 }
 
 fn follow(
@@ -208,9 +225,15 @@ fn follow(
     principal: &Principal,
     id: JobId,
     request: &FollowRequest,
+    relayed: Option<Reader>,
 ) -> Result<Response, ApiError> {
-    let (sender, receiver) = mpsc::channel(CHUNK_QUEUE);
-    let follower = Follower::new(state.operations.clone(), principal.clone(), id, request, sender)?;
+    let queue = if relayed.is_some() { RELAY_QUEUE } else { CHUNK_QUEUE };
+    let (sender, receiver) = mpsc::channel(queue);
+    let mut follower =
+        Follower::new(state.operations.clone(), principal.clone(), id, request, sender)?;
+    if let Some(reader) = relayed {
+        follower = follower.relaying(reader);
+    }
     let users = state.users.clone();
     let principal = principal.clone();
     state.tasks.spawn("follower", async move {

@@ -41,6 +41,9 @@ pub struct JobOptions {
     /// Secrets in what workers write are replaced on the machine.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub redact: bool,
+    /// Output is passed on and not kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
 }
 
 impl JobRow {
@@ -57,6 +60,7 @@ impl JobRow {
             created: Time::from_micros(self.created_us),
             finished: self.finished_us.map(Time::from_micros),
             cancel_requested: self.cancel_requested_us.map(Time::from_micros),
+            relay: self.options.relay,
             single: single.map(Box::new),
         }
     }

@@ -16,6 +16,7 @@ use super::approved::Approved;
 use super::body::{self, Body};
 use super::conductor::{Admission, Admitted, Request, Work};
 use super::output::WriterHealth;
+use super::relay::{self, Reader};
 use super::row::{JobOptions, JobRow, OperationRow};
 use crate::machines::Known;
 use crate::problem::ApiError;
@@ -36,6 +37,8 @@ pub(crate) enum Submitted {
     Preview(JobPreview),
     /// It is recorded, just now or before with the same key.
     Job(Box<Job>),
+    /// It is recorded, and its output goes to this reader or is lost.
+    Relayed(Box<Job>, Reader),
 }
 
 impl Operations {
@@ -75,8 +78,35 @@ impl Operations {
         self.check_ready()?;
         let key = key.map(|key| check_key(key, &request)).transpose()?;
         let targets = targets.iter().map(|known| (known.id, &*known.name)).collect::<Vec<_>>();
+        let relayed = request.relay;
         let admission = self.admission(principal, request, &targets, &body, key, None)?;
+        if relayed {
+            return self.admit_relayed(admission).await;
+        }
         self.admit(admission).await
+    }
+
+    /// Its output has one reader, and that is whoever asks now: asking again cannot be answered.
+    async fn admit_relayed(&self, mut admission: Admission) -> Result<Submitted, ApiError> {
+        let operations = admission.operations.iter().map(|row| row.id);
+        let (relays, mut reader) =
+            relay::open(admission.job.id, operations, &self.0.closings, &self.0.relay_budget);
+        admission.relays = Some(relays);
+        match self.admit(admission).await {
+            Ok(Submitted::Job(job)) if job.id == reader.job() => {
+                Ok(Submitted::Relayed(job, reader))
+            }
+            other => {
+                // Nothing of it was recorded, so there is nothing to cancel.
+                reader.finish();
+                other?;
+                Err(ApiError::new(
+                    StatusCode::CONFLICT,
+                    "relay_already_asked",
+                    "this was asked for before with the same Idempotency-Key, and what is relayed can be read once; use a new key",
+                ))
+            }
+        }
     }
 
     /// Records and starts exactly what was approved, on exactly the machines it was approved for:
@@ -106,6 +136,9 @@ impl Operations {
             )));
         }
         let body = self.check(&request, targets.len())?;
+        if request.relay {
+            return Err(ApiError::internal("what was approved cannot be relayed"));
+        }
         self.check_ready()?;
         let hash = Sha256::digest(serde_json::to_vec(&request).map_err(ApiError::internal)?);
         let key = Some((key.to_owned(), hash.into()));
@@ -126,7 +159,9 @@ impl Operations {
         }
         match self.admit(admission).await? {
             Submitted::Job(job) => Ok(job.id),
-            Submitted::Preview(_) => Err(ApiError::internal("a preview of what was approved")),
+            Submitted::Preview(_) | Submitted::Relayed(..) => {
+                Err(ApiError::internal("a preview of what was approved"))
+            }
         }
     }
 
@@ -287,9 +322,9 @@ impl Operations {
             finished_us: None,
             cancel_requested_us: None,
             approval,
-            options: JobOptions { redact: request.redact },
+            options: JobOptions { redact: request.redact, relay: request.relay },
         };
-        Ok(Admission { job, operations, work: Arc::new(work), key, detail })
+        Ok(Admission { job, operations, work: Arc::new(work), key, detail, relays: None })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stories of jobs: the real coordinator over real HTTP, scripted agents over real WebSockets.
 
 mod input;
+mod relaying;
 mod requests;
 mod restarts;
 mod rollouts;

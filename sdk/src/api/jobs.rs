@@ -335,6 +335,9 @@ pub struct Job {
     pub finished: Option<Time>,
     /// When somebody asked to cancel it.
     pub cancel_requested: Option<Time>,
+    /// Its output was passed on and is not kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
     /// The operation of a job of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single: Option<Box<Operation>>,

@@ -33,7 +33,8 @@ pub fn command(
 
 impl Client {
     /// Submits a job and follows it on the same connection. Nothing is sent before the first
-    /// [`Follow::next`].
+    /// [`Follow::next`]. With [`JobRequest::relay`] a connection that breaks is not resumed:
+    /// [`Error::RelayBroken`].
     ///
     /// # Errors
     /// When the request cannot be written.
@@ -43,7 +44,7 @@ impl Client {
             .json(request)?
             .accept(crate::api::follow::MEDIA_TYPE)
             .idempotency_key(random_key());
-        Ok(Follow::submit(self.clone(), call))
+        Ok(Follow::submit(self.clone(), call, request.relay))
     }
 
     /// Submits a job and comes back as soon as it is recorded.

@@ -132,6 +132,7 @@ impl Plan {
             created: Time::from_micros(1),
             finished: ended.then(|| Time::from_micros(2)),
             cancel_requested: None,
+            relay: false,
             single: match (self.operations.as_slice(), ids) {
                 ([one], [id_of_one]) => Some(Box::new(one.operation(*id_of_one, id, ended))),
                 _ => None,

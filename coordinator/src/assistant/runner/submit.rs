@@ -106,7 +106,7 @@ impl Runner {
             let request = self.job_request(part, &each.command);
             match self.assistant.0.operations.submit(&principal, request, Some(key.clone())).await {
                 Ok(Submitted::Job(job)) => return Ok(Ok(job.id)),
-                Ok(Submitted::Preview(_)) => {
+                Ok(Submitted::Preview(_) | Submitted::Relayed(..)) => {
                     return Ok(Err(ApiError::internal("a job that was no dry run was one")));
                 }
                 Err(error) if error.status().as_u16() == 503 => self.wait_out(&error).await?,

@@ -15,6 +15,7 @@ use crate::db::{DbError, Tx};
 use crate::events::Change;
 use crate::fleet::Session;
 use crate::operations::output::Command;
+use crate::operations::relay;
 use crate::operations::rollout::Progress;
 use crate::operations::row::{Ending, JobRow, OperationRow};
 use crate::operations::store;
@@ -79,6 +80,16 @@ impl Conductor {
         let approval = admission.job.approval.as_ref();
         let fits = approval.is_none_or(|approved| approved.fits(&work.body, machines));
         self.book.add(&admission.job, &admission.operations, work, progress, fits);
+        if let Some(relays) = &admission.relays {
+            // Whoever asked may be gone before this was even looked at.
+            let gone = relays.values().any(|relay| relay.is_discarded());
+            if let Some(job) = self.book.jobs.get_mut(&admission.job.id) {
+                job.relays = Some(Arc::clone(relays));
+            }
+            if gone {
+                self.cancel_running(admission.job.id, relay::READER_GONE);
+            }
+        }
         self.release(admission.job.id);
         self.book.admissions.push(Pending { admission, reply });
     }

@@ -212,6 +212,10 @@ impl Conductor {
         let approval = job.approval.as_ref().map(|(approved, _)| approved.stamp.clone());
         let redact = job.work.redact;
         let request = Request { boot_id, journal, expires_in_ms, body, approval, redact };
+        let relay = job.relay(id);
+        if let Some(relay) = &relay {
+            relay.begin(session);
+        }
         self.writer.put(Command::Open(Box::new(Opening {
             operation: id,
             job: operation.job,
@@ -221,6 +225,7 @@ impl Conductor {
             limit: job.output_limit,
             resumed: false,
             accepted: None,
+            relay,
         })));
         if job.work.stdin {
             self.stdins.open(id, session, 0);

@@ -56,6 +56,7 @@ impl Conductor {
     fn resume(&mut self, session: &Arc<Session>, report: &OperationReport) {
         let Some(operation) = self.book.operations.get(&report.id) else { return };
         let Some(job) = self.book.jobs.get(&operation.job) else { return };
+        let relay = job.relay(report.id);
         self.writer.put(Command::Open(Box::new(Opening {
             operation: report.id,
             job: operation.job,
@@ -63,11 +64,15 @@ impl Conductor {
             session: Arc::clone(session),
             durable: operation.durable,
             limit: job.output_limit,
-            resumed: true,
+            resumed: relay.is_none(),
             // Agents announce a start once; the report says it again if that was lost.
             accepted: (report.state == ReportedState::Running && operation.phase == Phase::Sent)
                 .then(|| report.accepted.clone()),
+            relay: relay.clone(),
         })));
+        if let Some(relay) = relay {
+            relay.resume(session, report);
+        }
         if job.work.stdin {
             self.stdins.open(report.id, session, report.stdin_received);
         }

@@ -12,6 +12,7 @@ use crate::db::DbError;
 use crate::fleet::Session;
 use crate::operations::approved::Approved;
 use crate::operations::body::{self, Lane};
+use crate::operations::relay::{Relay, Relays};
 use crate::operations::rollout::{Progress, Verdict};
 use crate::operations::row::{Ending, JobRow, OperationRow};
 use crate::problem::ApiError;
@@ -70,6 +71,15 @@ pub struct Job {
     pub output_limit: u64,
     /// The yes it runs with, and whether that was given to what would be sent.
     pub approval: Option<(Approved, bool)>,
+    /// Where output goes that is not kept.
+    pub relays: Option<Arc<Relays>>,
+}
+
+impl Job {
+    /// Where an operation's output goes, if it is not kept.
+    pub fn relay(&self, id: OperationId) -> Option<Arc<Relay>> {
+        self.relays.as_ref()?.get(&id).cloned()
+    }
 }
 
 impl Job {
@@ -184,6 +194,7 @@ impl Book {
             expires_us: job.expires_us,
             output_limit: job.output_limit,
             approval: job.approval.clone().map(|approved| (approved, fits)),
+            relays: None,
         };
         self.jobs.insert(job.id, job_state);
     }

@@ -5,6 +5,7 @@
 //! segment file, written and synced before the row is committed. A hole between two pieces is a
 //! gap. Offsets are never renumbered.
 
+pub(in crate::operations) mod incoming;
 mod reader;
 pub mod record;
 mod segments;

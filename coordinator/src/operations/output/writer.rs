@@ -22,11 +22,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::incoming::Breach;
 use super::segments::Segments;
 use crate::Clock;
 use crate::db::Db;
 use crate::events::{Hub, Mailbox};
 use crate::fleet::Session;
+use crate::operations::relay::Relay;
 use crate::operations::store as rows;
 use flush::{Flushed, Sink};
 use live::Live;
@@ -62,6 +64,8 @@ pub struct Opening {
     pub resumed: bool,
     /// The agent says that it has started it, and that is not recorded.
     pub accepted: Option<Accepted>,
+    /// Whoever its output is passed on to instead of being made durable.
+    pub relay: Option<Arc<Relay>>,
 }
 
 /// What the writer is told.
@@ -84,6 +88,13 @@ pub enum Closing {
         state: OperationState,
         /// Its job has ended with it, and that is recorded.
         job_done: bool,
+    },
+    /// Nobody reads what is relayed of a job any more.
+    ReaderGone {
+        /// Which job.
+        job: JobId,
+        /// Why, for the record.
+        reason: &'static str,
     },
 }
 
@@ -153,21 +164,6 @@ impl Taken {
     fn is_full(&self) -> bool {
         self.frames >= BATCH_FRAMES || self.bytes >= BATCH_BYTES
     }
-}
-
-/// Why a frame is a breach of the protocol.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::operations) enum Breach {
-    #[error(transparent)]
-    Frame(#[from] reeve_protocol::CodecError),
-    #[error("output at offset {0} where {1} was to come")]
-    Hole(u64, u64),
-    #[error("output beyond the credit")]
-    NoCredit,
-    #[error("output whose gap makes no sense")]
-    BadGap,
-    #[error("a result of {0} bytes of output after {1} have come")]
-    Short(u64, u64),
 }
 
 impl Writer {
@@ -304,7 +300,7 @@ impl Writer {
                             live
                         }
                     };
-                    if live.resumed {
+                    if live.resumed || live.accepted.is_some() {
                         self.dirty.push(operation);
                         self.taken.urgent = true;
                     }
@@ -318,6 +314,9 @@ impl Writer {
     fn forget(&mut self, operation: OperationId) {
         if let Some(live) = self.live.remove(&operation) {
             self.credit = self.credit.saturating_sub(live.window.size());
+            if live.relay.is_some() {
+                live.session.untap(operation);
+            }
         }
     }
 
@@ -335,6 +334,7 @@ impl Writer {
         }
         let taken = match envelope.kind {
             Kind::Output => {
+                // What is relayed does not come here.
                 envelope.open().map_err(Breach::from).and_then(|out| live.take_output(&out))
             }
             Kind::Accepted => envelope

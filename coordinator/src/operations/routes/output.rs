@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use reeve_protocol::{OperationId, Stream};
 use reeve_sdk::api::Problem;
 use serde::Deserialize;
@@ -61,7 +61,7 @@ struct OutputQuery {
 #[utoipa::path(get, path = "/api/operations/{id}/output", tag = "operations",
     params(("id" = String, Path, description = "The operation's id"), OutputQuery),
     responses((status = 200, body = String, content_type = "application/octet-stream"),
-        (status = 404, body = Problem)))]
+        (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn output(
     State(state): State<AppState>,
     principal: Principal,
@@ -69,6 +69,13 @@ async fn output(
     Query(query): Query<OutputQuery>,
 ) -> Result<Response, ApiError> {
     let row = state.operations.find(&principal, operation_id(&id)?).await?;
+    if state.operations.is_relayed(row.job_id).await? {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "output_relayed",
+            "the output of this operation was passed on to whoever asked for it and is not kept",
+        ));
+    }
     let choice = match query.stream {
         StreamName::All => StreamChoice::All,
         StreamName::Stdout => StreamChoice::Only(Stream::Stdout),

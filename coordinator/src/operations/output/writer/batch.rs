@@ -57,7 +57,7 @@ impl Writer {
                 durable: live.received,
                 accepted,
                 ending,
-                drop: live.middle_to_drop(live.received.all),
+                drop: live.middle_to_drop(live.received.all).filter(|_| live.relay.is_none()),
             });
         }
         entries

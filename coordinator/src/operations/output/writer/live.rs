@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use reeve_link::credit::Window;
-use reeve_protocol::{Accepted, JobId, MachineId, OperationResult, Output, Stream, Totals, limits};
+use reeve_protocol::{Accepted, JobId, MachineId, OperationResult, Output, Stream, Totals};
 
+use super::super::incoming::{self, Breach, Fresh};
 use super::super::record;
-use super::{Breach, Opening};
+use super::Opening;
 use crate::fleet::Session;
+use crate::operations::relay::Relay;
 use crate::operations::row::Ending;
 
 /// Bytes of one piece. Bounds what a reader holds in memory.
@@ -45,6 +47,8 @@ pub struct Live {
     pub head: u64,
     /// Beyond it, this much of the end.
     pub tail: u64,
+    /// Output is not ours: it goes to whoever reads it here, and only its length is recorded.
+    pub relay: Option<Arc<Relay>>,
 }
 
 impl Live {
@@ -65,6 +69,7 @@ impl Live {
             resumed: opening.resumed,
             head: opening.limit - tail,
             tail,
+            relay: opening.relay,
         }
     }
 
@@ -85,51 +90,14 @@ impl Live {
     }
 
     pub fn take_output(&mut self, output: &Output) -> Result<(), Breach> {
-        if output.bytes.len() > limits::MAX_DATA_BYTES {
-            return Err(Breach::NoCredit);
+        match incoming::check(self.received, &self.window, output)? {
+            Fresh::Nothing => {}
+            Fresh::Bytes { known } => {
+                self.collect(output.stream, output.bytes.get(known..).unwrap_or_default());
+            }
+            // A hole between two pieces is what a gap is, so the next byte begins a new one.
+            Fresh::Gap(gap) => incoming::skip(&mut self.received, gap),
         }
-        if let Some(gap) = output.gap {
-            return self.take_gap(output, gap);
-        }
-        let end = output.all.saturating_add(output.bytes.len() as u64);
-        if end <= self.received.all {
-            return Ok(());
-        }
-        if output.all > self.received.all {
-            return Err(Breach::Hole(output.all, self.received.all));
-        }
-        if !self.window.allows(end) {
-            return Err(Breach::NoCredit);
-        }
-        // Sent again after a reconnect, in other pieces than before.
-        let known = usize::try_from(self.received.all - output.all).unwrap_or(usize::MAX);
-        let fresh = output.bytes.get(known..).unwrap_or_default();
-        let own = match output.stream {
-            Stream::Stdout => self.received.stdout,
-            Stream::Stderr => self.received.stderr,
-        };
-        if output.offset.saturating_add(known as u64) != own {
-            return Err(Breach::Hole(output.offset, own));
-        }
-        self.collect(output.stream, fresh);
-        Ok(())
-    }
-
-    fn take_gap(&mut self, output: &Output, gap: reeve_protocol::Gap) -> Result<(), Breach> {
-        if gap.to <= self.received.all {
-            return Ok(());
-        }
-        if gap.from > self.received.all || gap.from != output.all {
-            return Err(Breach::Hole(gap.from, self.received.all));
-        }
-        let lengths = gap.stdout.checked_add(gap.stderr);
-        if gap.from < self.received.all || lengths != gap.to.checked_sub(gap.from) {
-            return Err(Breach::BadGap);
-        }
-        // A hole between two pieces is what a gap is, so the next byte begins a new one.
-        self.received.all = gap.to;
-        self.received.stdout += gap.stdout;
-        self.received.stderr += gap.stderr;
         Ok(())
     }
 
@@ -144,11 +112,7 @@ impl Live {
                 records: Vec::new(),
             });
         }
-        self.received.all += bytes.len() as u64;
-        match stream {
-            Stream::Stdout => self.received.stdout += bytes.len() as u64,
-            Stream::Stderr => self.received.stderr += bytes.len() as u64,
-        }
+        incoming::advance(&mut self.received, stream, bytes.len() as u64);
         if let Some(piece) = self.collected.last_mut() {
             record::push(&mut piece.records, stream, bytes);
             piece.to = self.received;
@@ -156,6 +120,10 @@ impl Live {
     }
 
     pub fn take_result(&mut self, result: OperationResult) -> Result<(), Breach> {
+        if let Some(relay) = &self.relay {
+            relay.finish(result.totals)?;
+            self.received = result.totals;
+        }
         if result.totals != self.received {
             return Err(Breach::Short(result.totals.all, self.received.all));
         }
@@ -183,7 +151,9 @@ impl Live {
 mod tests {
     use super::*;
     use reeve_link::{Settings, memory_pair, open};
-    use reeve_protocol::{Containment, Gap, Hello, JournalId, OperationId, Outcome, VersionRange};
+    use reeve_protocol::{
+        Containment, Gap, Hello, JournalId, OperationId, Outcome, VersionRange, limits,
+    };
 
     fn live() -> Live {
         let (transport, _other) = memory_pair();
@@ -207,6 +177,7 @@ mod tests {
             limit: 1 << 20,
             resumed: false,
             accepted: None,
+            relay: None,
         })
     }
 
