@@ -107,7 +107,10 @@ pub fn subtask(screen: Screen, subtask: &Subtask) -> String {
 }
 
 fn planned(command: &PlannedCommand) -> String {
-    command_line(command.argv.as_deref(), command.shell.as_deref())
+    match &command.operation {
+        Some(operation) => visible(&operation.to_line()),
+        None => command_line(command.argv.as_deref(), command.shell.as_deref()),
+    }
 }
 
 /// User, directory, environment and mode, where they are not the usual ones.

@@ -66,7 +66,7 @@ pub enum Reply {
     /// Try this.
     Try {
         /// What to run, as the user that was asked for.
-        command: PlannedCommand,
+        command: Box<PlannedCommand>,
         /// Why this.
         why: String,
         /// What the planner says it may do. Only ever raises the computed effect.
@@ -207,7 +207,7 @@ pub fn read(input: &Input, answer: &str) -> Result<Reply, NotAlternative> {
         .map_err(NotAlternative::Invalid)?;
     let Caution { effect, notes } = cautions(&command);
     Ok(Reply::Try {
-        command,
+        command: Box::new(command),
         why,
         claimed: wire.effect.max(effect),
         undo: undo(wire.undo),

@@ -94,6 +94,18 @@ macro_rules! operation_request {
             }
         }
 
+        impl OperationRequest {
+            /// Its name and its parameters on one line, exactly.
+            #[must_use]
+            pub fn to_line(&self) -> String {
+                let text = serde_json::to_value(self).ok().and_then(|value| {
+                    let (name, parameters) = value.as_object()?.iter().next()?;
+                    Some(format!("{name} {parameters}"))
+                });
+                text.unwrap_or_default()
+            }
+        }
+
         $(impl From<ops::$name> for OperationRequest {
             fn from(work: ops::$name) -> Self {
                 Self::$name(work)

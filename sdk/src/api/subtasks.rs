@@ -6,7 +6,7 @@ use reeve_protocol::ops::{Effect, Findings, Mode, Network};
 use reeve_protocol::{ApprovalId, JobId, OperationId, Stream};
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, Time};
+use super::{OperationRequest, Reason, Time};
 
 /// A step of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +42,8 @@ pub struct Subtask {
     pub attempts: Vec<Attempt>,
 }
 
-/// A command of a plan. Exactly one of `argv` and `shell`.
+/// What a step of a plan does: a command or an operation. Exactly one of `argv`, `shell` and
+/// `operation`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -53,6 +54,10 @@ pub struct PlannedCommand {
     /// A line for `/bin/sh -c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
+    /// An operation that needs no shell, such as one on files; nothing else here is about it but
+    /// `timeout_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Box<OperationRequest>>,
     /// As whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,

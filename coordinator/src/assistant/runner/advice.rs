@@ -115,7 +115,7 @@ impl Runner {
         match self.think(question, request.model.as_deref(), read).await? {
             Thought::Said(alternative::Reply::Try { command, why, claimed, long, .. }, _) => {
                 let claimed = if long { claimed.max(Effect::Change) } else { claimed };
-                Ok(Some(Alternative { command, why, claimed, trusted: false }))
+                Ok(Some(Alternative { command: *command, why, claimed, trusted: false }))
             }
             Thought::Said(alternative::Reply::None { .. }, _) | Thought::Builtin(_) => Ok(None),
             Thought::Failed { code, message } => {

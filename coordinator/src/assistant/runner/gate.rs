@@ -9,14 +9,39 @@ use reeve_protocol::ops::{Effect, Mode, Network};
 use reeve_risk::Assessment;
 use reeve_sdk::api::{OperationState, PlannedCommand};
 
-use super::super::record::{MachineRef, Part, Try, names};
+use super::super::record::{MachineRef, Part, Try, names, to_command};
 use super::{Runner, Stop};
 
 /// Machines of one part: a selector's text is bounded, and so is what a person can take in.
 const MACHINES_PER_PART: usize = 200;
 
+/// What a planned command may do.
+pub(super) struct Assessed {
+    /// The graver of what was computed and what the plan claims.
+    pub effect: Effect,
+    /// Why.
+    pub reasons: Vec<String>,
+    /// What it needs of the network in inspect mode.
+    pub network: Network,
+}
+
+/// Assesses a command, whoever planned it. Of an operation everything is known: no shell takes part
+/// in it.
+pub(super) fn assess(command: &PlannedCommand, claimed: Effect) -> Assessed {
+    if let Some(work) = command.operation.as_ref().and_then(|operation| operation.as_work()) {
+        let effect = work.effect().max(claimed);
+        return Assessed { effect, reasons: vec![work.describe()], network: Network::None };
+    }
+    let assessed = reeve_risk::assess(&to_command(command), &command.env);
+    Assessed {
+        effect: assessed.effect.max(claimed),
+        reasons: reasons(&assessed, claimed),
+        network: wider(command.network, assessed.network),
+    }
+}
+
 /// Why a command has its effect, for people.
-pub(super) fn reasons(assessed: &Assessment, claimed: Effect) -> Vec<String> {
+fn reasons(assessed: &Assessment, claimed: Effect) -> Vec<String> {
     let mut reasons: Vec<String> = assessed
         .findings
         .iter()
@@ -29,7 +54,7 @@ pub(super) fn reasons(assessed: &Assessment, claimed: Effect) -> Vec<String> {
 }
 
 /// The one of two that has more of the network.
-pub(super) fn wider(one: Network, other: Network) -> Network {
+fn wider(one: Network, other: Network) -> Network {
     match (one, other) {
         (Network::Use, _) | (_, Network::Use) => Network::Use,
         (Network::View, _) | (_, Network::View) => Network::View,
@@ -59,6 +84,11 @@ impl Runner {
         let mut parts = Vec::new();
         if effect != Effect::Read {
             add_parts(&mut parts, "n", machines, Mode::Normal, None);
+            return Ok(parts);
+        }
+        // It changes nothing by what it is; the kernel has not to see to it.
+        if command.operation.is_some() {
+            add_parts(&mut parts, "i", machines, Mode::Inspect, None);
             return Ok(parts);
         }
         if let Some(user) = &command.user {

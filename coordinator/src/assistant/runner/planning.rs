@@ -10,9 +10,8 @@ use reeve_runbooks::{Closest, Reply};
 use reeve_sdk::api::{PlannedCommand, SubtaskState, TaskEventKind, TaskState};
 
 use super::super::ask::mistyped;
-use super::super::record::{
-    Alternative, MachineRef, OnlyIf, Planned, Record, Step, from_command, to_command,
-};
+use super::super::record::{Alternative, MachineRef, OnlyIf, Planned, Record, Step, from_command};
+use super::gate::Assessed;
 use super::{Runner, Stop, shell};
 
 /// Steps of one plan.
@@ -254,13 +253,11 @@ fn settle(
 ) -> Result<(PlannedCommand, Effect, Vec<String>), Stop> {
     let length = command.shell.as_ref().map_or(0, String::len)
         + command.argv.iter().flatten().map(String::len).sum::<usize>();
-    if length == 0 || length > MAX_COMMAND {
+    if command.operation.is_none() && (length == 0 || length > MAX_COMMAND) {
         return Err(Stop::failed("plan_invalid", "a command of the plan is empty or too long"));
     }
-    let assessed = reeve_risk::assess(&to_command(&command), &command.env);
-    let effect = assessed.effect.max(claimed);
-    let reasons = super::gate::reasons(&assessed, claimed);
-    command.network = super::gate::wider(command.network, assessed.network);
+    let Assessed { effect, reasons, network } = super::gate::assess(&command, claimed);
+    command.network = network;
     let timeout = shell::timeout(&command, effect == Effect::Read);
     command.timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(60_000));
     Ok((command, effect, reasons))

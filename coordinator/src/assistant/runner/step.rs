@@ -5,7 +5,8 @@ use reeve_protocol::MachineId;
 use reeve_sdk::api::{PlannedCommand, Reason, SubtaskState, TaskEventKind, VerdictOutcome};
 
 use super::super::ledger::Draft;
-use super::super::record::{Alternative, MachineRef, Part, Record, Step, Try, reason, to_command};
+use super::super::record::{Alternative, MachineRef, Part, Record, Step, Try, reason};
+use super::gate::Assessed;
 use super::submit::job_key;
 use super::{Runner, Stop, shell};
 
@@ -84,11 +85,9 @@ impl Runner {
         let Alternative { mut command, why, claimed, trusted } = alternative;
         let user = self.ledger.read(|record| record.task.request.user.clone()).await;
         command.user = user;
-        let assessed = reeve_risk::assess(&to_command(&command), &command.env);
-        let effect = assessed.effect.max(claimed);
-        let reasons = super::gate::reasons(&assessed, claimed);
+        let Assessed { effect, reasons, network } = super::gate::assess(&command, claimed);
         let reads = effect == reeve_protocol::ops::Effect::Read;
-        command.network = super::gate::wider(command.network, assessed.network);
+        command.network = network;
         command.timeout_ms =
             Some(u64::try_from(shell::timeout(&command, reads).as_millis()).unwrap_or(60_000));
         let parts = self.parts(&machines, &command, effect, trusted).await?;
@@ -251,7 +250,11 @@ fn over_limit(record: &Record, machine: &MachineRef, command: &PlannedCommand) -
     }
     let same = tries
         .iter()
-        .filter(|each| each.command.argv == command.argv && each.command.shell == command.shell)
+        .filter(|each| {
+            let other = &each.command;
+            (&other.argv, &other.shell, &other.operation)
+                == (&command.argv, &command.shell, &command.operation)
+        })
         .count();
     (same >= MAX_IDENTICAL).then(|| {
         reason(

@@ -27,6 +27,9 @@ const OUTPUT_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// What runs, byte for byte. Follows from the record alone.
 pub(super) fn operation(command: &PlannedCommand, mode: Mode) -> OperationRequest {
+    if let Some(operation) = &command.operation {
+        return (**operation).clone();
+    }
     let mut env: std::collections::BTreeMap<String, String> =
         ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     env.extend(command.env.clone());
@@ -77,7 +80,7 @@ impl Runner {
             output_limit: Some(OUTPUT_LIMIT),
             dry_run: false,
             relay: false,
-            redact: false,
+            redact: command.operation.is_some(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod command;
 mod delta;
+mod operation;
 mod read;
 mod topology;
 
@@ -201,6 +202,9 @@ pub fn ask(input: &Input, nonce: &Nonce) -> Ask {
 fn ask_without(input: &Input, machines: &str, forgotten: usize, nonce: &Nonce) -> Ask {
     let mut message = Message::new(&input.request, nonce);
     message.part("Limits", &limits(input));
+    if input.user.is_none() {
+        message.part("Operations", &operation::describe_offered());
+    }
     message.words("Policy", if input.policy.is_empty() { NO_POLICY } else { &input.policy });
     message.data("Machines", machines, input.window.share(20, MAX_MACHINES_TEXT));
     for answered in &input.answers {
@@ -294,9 +298,13 @@ fn explored(input: &Input, forgotten: usize) -> String {
     text
 }
 
-/// A command as one line for people and prompts; arguments are quoted where they need it.
+/// A command as one line for people and prompts; arguments are quoted where they need it. An
+/// operation is its name and its parameters.
 #[must_use]
 pub fn command_line(command: &PlannedCommand) -> String {
+    if let Some(operation) = &command.operation {
+        return operation.to_line();
+    }
     if let Some(shell) = &command.shell {
         return shell.clone();
     }

@@ -6,6 +6,7 @@ use reeve_protocol::ops::Effect;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Caution, cautions, check_command, check_timeout, undo};
+use super::operation::{WireOperation, check_operation};
 use super::{Input, Reply, Step, command_line, topology};
 use crate::ask::read_object;
 use crate::clean::{line, prose};
@@ -125,6 +126,8 @@ struct WireStep {
     machines: Vec<String>,
     argv: Option<Vec<String>>,
     shell: Option<String>,
+    #[serde(default)]
+    operation: Option<WireOperation>,
     cwd: Option<String>,
     purpose: String,
     expected: String,
@@ -245,8 +248,16 @@ fn read_step(
         PlanError::UnknownMachine { step: id, machine: line(entry, 80), nearest }
     })?;
     let machines = indices.iter().map(|at| fleet.machines()[*at].name.clone()).collect();
-    let mut command = check_command(wire.argv, wire.shell, wire.cwd, &input.caps)
-        .map_err(|why| PlanError::BadStep { step: id, why })?;
+    let has_command = wire.argv.as_ref().is_some_and(|argv| !argv.is_empty())
+        || wire.shell.as_ref().is_some_and(|shell| !shell.is_empty());
+    let command = match &wire.operation {
+        None => check_command(wire.argv, wire.shell, wire.cwd, &input.caps),
+        Some(_) if has_command => Err("a step is either a command or an operation".to_owned()),
+        Some(operation) => {
+            check_operation(operation, input.user.as_deref(), input.caps.command_bytes)
+        }
+    };
+    let mut command = command.map_err(|why| PlanError::BadStep { step: id, why })?;
     command.user.clone_from(&input.user);
     let long = check_timeout(&mut command, wire.timeout_s, &input.caps)
         .map_err(|why| PlanError::BadStep { step: id, why })?;
@@ -259,8 +270,12 @@ fn read_step(
         return bad(id, "explore only looks; what changes something belongs into a plan");
     }
     let Caution { effect, notes } = cautions(&command);
+    let effect = match command.operation.as_ref().and_then(|operation| operation.as_work()) {
+        Some(work) => work.effect(),
+        None => effect,
+    };
     if explore && effect != Effect::Read {
-        return bad(id, "explore looks as the user that was asked for, not as another");
+        return bad(id, "explore only looks, as the user that was asked for and not as another");
     }
     Ok(Step {
         number,

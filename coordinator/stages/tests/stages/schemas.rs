@@ -136,13 +136,14 @@ fn answers_that_obey_the_schema_can_be_read() {
                     }
                 }
             };
-            // What a schema cannot say: one of argv and shell, real machines, no circle.
+            // What a schema cannot say: one of argv, shell and operation, real machines, no circle.
             match ask.schema_name.as_str() {
                 "plan" => {
                     answer["steps"][0]["machines"] = json!(["web-1"]);
                     answer["steps"][0]["depends_on"] = json!([]);
                     answer["steps"][0]["argv"] = json!(["df"]);
                     answer["steps"][0]["shell"] = Value::Null;
+                    answer["steps"][0]["operation"] = Value::Null;
                 }
                 "alternative" => {
                     answer["argv"] = json!(["df"]);
