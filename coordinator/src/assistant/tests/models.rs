@@ -35,7 +35,7 @@ async fn put(site: &Site, path: &str, body: &Value) {
 /// A step of a plan as models write it.
 pub fn step(id: u32, machine: &str, line: &str, effect: &str) -> Value {
     json!({
-        "id": id, "machines": [machine], "argv": null, "shell": line, "cwd": null,
+        "id": id, "machines": [machine], "argv": null, "shell": line, "operation": null, "cwd": null,
         "purpose": "looks", "expected": "it says so", "effect": effect, "timeout_s": null,
         "depends_on": [], "undo": null, "polling": false,
     })
