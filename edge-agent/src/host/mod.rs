@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod child;
 pub mod facts;
 pub mod files;
+pub mod journalctl;
 pub mod keeper_process;
 pub mod metrics;
 pub mod paths;

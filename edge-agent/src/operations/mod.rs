@@ -6,6 +6,7 @@ mod attend;
 mod exec;
 mod explain;
 mod files;
+mod logs;
 mod machine;
 mod operation;
 mod recover;

@@ -12,6 +12,7 @@ mod file_remove;
 mod file_restore;
 mod file_stat;
 mod hash;
+mod log_read;
 mod path;
 pub mod process_list;
 pub mod process_signal;
@@ -33,6 +34,7 @@ pub use file_remove::{FileRemove, FileRemoved};
 pub use file_restore::FileRestore;
 pub use file_stat::{FileEntry, FileKind, FileStat};
 pub use hash::check_hash;
+pub use log_read::{LogRead, LogRecord, TimeFrom};
 pub use path::{InvalidPath, MAX_PATH_BYTES, RemotePath};
 pub use process_list::{Process, ProcessList, ProcessSort, Processes};
 pub use process_signal::{ProcessSignal, ProcessTarget, Signalled, SignalledTarget};
@@ -53,6 +55,7 @@ macro_rules! for_each_work {
             FileStat: "Look at what is at a path.",
             ProcessList: "List the processes of a machine.",
             ProcessSignal: "Send a signal to processes, named so that no other is hit.",
+            LogRead: "Read or follow logs.",
         }
     };
 }

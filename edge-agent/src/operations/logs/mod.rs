@@ -1,0 +1,47 @@
+//! `log_read`.
+
+pub mod calendar;
+pub mod cursor;
+pub mod export;
+pub mod family;
+pub mod files;
+pub mod filter;
+pub mod globs;
+pub mod journal;
+pub mod levels;
+pub mod lines;
+pub mod packing;
+pub mod record;
+pub mod scan;
+pub mod seek;
+pub mod times;
+
+use std::time::Duration;
+
+use reeve_protocol::ops::{Failure, LogRead};
+
+use crate::host;
+use crate::operations::worker::{Needs, Perform, Worker};
+use calendar::Zone;
+use filter::Filter;
+use scan::Tools;
+use times::Times;
+
+impl Perform for LogRead {
+    const NEEDS: Needs = Needs::Logs;
+    /// A follow goes on until it is cancelled.
+    const LIMIT: Option<Duration> = None;
+
+    fn perform(self, worker: &mut Worker) -> Result<(), Failure> {
+        let filter = Filter::new(&self)?;
+        if self.files.is_empty() {
+            return journal::read(&self, worker, &filter);
+        }
+        if self.follow {
+            let why = "this agent follows the journal only; read files again instead";
+            return Err(Failure::new("unsupported", why));
+        }
+        let mut tools = Tools::new(&filter, Times::new(Zone::of_the_machine(), host::now_us()));
+        files::read(&self, worker, &mut tools)
+    }
+}
