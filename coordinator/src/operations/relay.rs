@@ -249,7 +249,9 @@ impl Relay {
             return Ok(());
         }
         if !state.counted {
-            let end = output.gap.map_or(output.all + output.bytes.len() as u64, |gap| gap.to);
+            let end = output
+                .gap
+                .map_or(output.all.saturating_add(output.bytes.len() as u64), |gap| gap.to);
             state.received.all = state.received.all.max(end);
             self.let_go(&mut state);
             return Ok(());
