@@ -30,6 +30,9 @@ need dbus "inspect mode's way to the system bus is tried on a real bus" have dbu
 need systemd "a real client, busctl, speaks on that bus; journalctl has to be able to look" have busctl
 need iproute2 "inspect mode has to let ip and ss look" have ss
 need procps "inspect mode has to let ps and free look" have ps
+need openssh-server "tunnels lead to a real sshd, and it is what the benchmark measures against" test -x /usr/sbin/sshd
+need openssh-client "ssh, scp and ssh-keygen go through tunnels" have ssh-keygen
+need rsync "so does rsync" have rsync
 need lsof "inspect mode has to let lsof look" have lsof
 
 install_packages() {

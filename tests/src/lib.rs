@@ -26,6 +26,7 @@ pub mod processes;
 pub mod proxy;
 mod reeve;
 pub mod scripted_agent;
+mod sshd;
 mod wait;
 
 pub use agent::{Agent, AgentBuilder, Containment};
@@ -35,6 +36,7 @@ pub use coordinator::Coordinator;
 pub use database::Database;
 pub use gate::Gate;
 pub use reeve::{Finished, Running};
+pub use sshd::Sshd;
 pub use wait::{eventually, eventually_some};
 
 /// Tells each story twice: once with SQLite, once with PostgreSQL. The story gets the builder.

@@ -1,7 +1,11 @@
 //! First figures, each beside what this machine does by itself in the same run: `make bench`.
-//! Prints a table and writes the same as JSON.
+//! Prints tables and writes the same as JSON. With `commands` or `operating` only that part.
 
 mod asking;
+mod copying;
+mod operating;
+mod reading_logs;
+mod typing;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,6 +37,25 @@ const STREAM_BYTES: u64 = 1 << 30;
 const COMMIT_BYTES: usize = 4096;
 
 fn main() -> anyhow::Result<()> {
+    let part = std::env::args().nth(1);
+    let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    let mut figures = serde_json::Map::new();
+    if wants("commands") {
+        figures.insert("commands".to_owned(), commands()?);
+    }
+    if wants("operating") {
+        figures.insert("operating".to_owned(), operating::measure()?);
+    }
+    ensure!(!figures.is_empty(), "there are the parts 'commands' and 'operating'");
+    let me = std::env::current_exe()?;
+    let path = me.parent().unwrap_or(Path::new(".")).join("bench.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&figures)?)?;
+    println!("As JSON: {}", path.display());
+    Ok(())
+}
+
+/// Commands and words.
+fn commands() -> anyhow::Result<serde_json::Value> {
     let cluster = Cluster::start();
     let _agent = cluster.agent("bench").start();
     let runtime = tokio::runtime::Runtime::new()?;
@@ -83,7 +106,7 @@ fn main() -> anyhow::Result<()> {
         eprintln!("repetition {repetition} of {REPETITIONS}");
     }
     let database = format!("{:?}", cluster.database).to_lowercase();
-    report(&figures, &database, containment)
+    Ok(report(&figures, &database, containment))
 }
 
 /// Runs a command to its end; how many bytes came, and the operation.
@@ -183,7 +206,7 @@ fn mebibytes_per_second(times: &[Duration]) -> f64 {
     (STREAM_BYTES >> 20) as f64 / (percentile(times, 0.5) / 1e3)
 }
 
-fn report(figures: &Figures, database: &str, containment: Containment) -> anyhow::Result<()> {
+fn report(figures: &Figures, database: &str, containment: Containment) -> serde_json::Value {
     let spawn = median_of(&figures.spawn, 0.5);
     let commit = median_of(&figures.commit, 0.5);
     let unit = 2.0 * spawn + commit;
@@ -249,7 +272,7 @@ fn report(figures: &Figures, database: &str, containment: Containment) -> anyhow
     if noise > 1.2 {
         println!("This run was noisy: the yardstick's medians differ by a factor of {noise:.2}.");
     }
-    let json = json!({
+    json!({
         "database": database,
         "containment": containment,
         "repetitions": REPETITIONS,
@@ -264,10 +287,5 @@ fn report(figures: &Figures, database: &str, containment: Containment) -> anyhow
         "local_pipe_mib_s": pipe,
         "output_ratio": stream / pipe,
         "asking_ms": stages.iter().map(|(what, ms)| (what.trim(), *ms)).collect::<BTreeMap<_, _>>(),
-    });
-    let me = std::env::current_exe()?;
-    let path = me.parent().unwrap_or(Path::new(".")).join("bench.json");
-    std::fs::write(&path, serde_json::to_vec_pretty(&json)?)?;
-    println!("As JSON: {}", path.display());
-    Ok(())
+    })
 }
