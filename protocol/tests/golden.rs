@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use reeve_protocol::enrol::{Register, Registered};
 use reeve_protocol::ops::{
-    Command, ExecuteCommand, ExplainOperation, Leftovers, Operation, SpoolFull, Stdin,
+    Command, ExecuteCommand, ExplainOperation, Leftovers, OpenTerminal, Operation, SpoolFull, Stdin,
 };
 use reeve_protocol::token::{Pin, Token};
 use reeve_protocol::{
@@ -203,6 +203,23 @@ fn requests(all: &mut Samples) {
     let envelope = Envelope::request(OPERATION, ExplainOperation::NAME, &request).expect("encodes");
     all.envelope("request-explain_operation", envelope, &request);
     assert_eq!(decode::<ExplainOperation>(&request.body).expect("decodes"), question);
+    let shell = OpenTerminal { columns: 120, rows: 40, ..OpenTerminal::default() };
+    let program = OpenTerminal {
+        command: Some(vec!["vi".to_owned(), "/etc/motd".to_owned()]),
+        user: Some("deploy".to_owned()),
+        cwd: Some("/srv".to_owned()),
+        env: BTreeMap::from([("COLORTERM".to_owned(), "truecolor".to_owned())]),
+        term: "screen".to_owned(),
+        idle_limit_ms: 0,
+        record: false,
+        ..OpenTerminal::default()
+    };
+    for (name, terminal) in [("shell", shell), ("program", program)] {
+        let request = Request { body: encode(&terminal).expect("encodes"), ..request.clone() };
+        let envelope = Envelope::request(OPERATION, OpenTerminal::NAME, &request).expect("encodes");
+        all.envelope(&format!("request-open_terminal-{name}"), envelope, &request);
+        assert_eq!(decode::<OpenTerminal>(&request.body).expect("decodes"), terminal);
+    }
     for (name, control) in [
         ("control-input", Control::Input { offset: 65_536, bytes: vec![0, 255, 10] }),
         ("control-close_input", Control::CloseInput { offset: 65_539 }),

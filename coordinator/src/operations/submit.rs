@@ -331,11 +331,14 @@ impl Operations {
 /// What the audit shows of an operation: values of environment variables are where secrets are.
 pub(crate) fn redacted(operation: &OperationRequest) -> OperationRequest {
     let mut operation = operation.clone();
-    // What workers do holds no secrets.
-    if let OperationRequest::ExecuteCommand(command) = &mut operation {
-        for value in command.env.values_mut() {
-            "***".clone_into(value);
-        }
+    let env = match &mut operation {
+        OperationRequest::ExecuteCommand(command) => &mut command.env,
+        OperationRequest::OpenTerminal(terminal) => &mut terminal.env,
+        // What workers do holds no secrets.
+        _ => return operation,
+    };
+    for value in env.values_mut() {
+        "***".clone_into(value);
     }
     operation
 }

@@ -33,6 +33,8 @@ pub struct Launch<'a> {
     pub sandbox: Option<&'a Sandbox>,
     /// The child's descriptors 0, 1 and 2.
     pub stdio: [BorrowedFd<'a>; 3],
+    /// Descriptor 0 is a terminal, which becomes that of the child's session.
+    pub is_on_terminal: bool,
     /// The control group: its folder, and its entrance for kernels that cannot be born into it.
     pub group: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
     /// What to write to `/proc/self/oom_score_adj`.
@@ -227,6 +229,9 @@ unsafe fn set_up_and_exec(
             if libc::dup2(fd.as_raw_fd(), target) < 0 {
                 return (1, errno());
             }
+        }
+        if launch.is_on_terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) != 0 {
+            return (1, errno());
         }
         if let Some((uid, gid, groups)) = &launch.become_user
             && (libc::setgroups(groups.len(), groups.as_ptr()) != 0

@@ -14,6 +14,7 @@ pub mod process;
 pub mod sandbox;
 pub mod setup;
 pub mod stdio;
+pub mod terminal;
 pub mod unix;
 pub mod users;
 

@@ -1,6 +1,7 @@
 //! How a command comes to its end: by itself, by its time, by a cancel; and how nothing of it is
 //! left behind.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use reeve_protocol::ops::Leftovers;
@@ -9,6 +10,7 @@ use reeve_protocol::{Outcome, limits};
 use crate::host::cgroup::Group;
 use crate::host::child::{Ended, Reaped, reap};
 use crate::host::process::{self, Signal};
+use crate::host::terminal;
 
 /// How often to look whether the killed are gone, when nothing else wakes us.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -16,6 +18,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A process closes its descriptors a moment before it is gone. Those whose output has ended get
 /// this long to be gone by themselves before they count as left behind.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// When the program a terminal was opened for has ended, the session is over: whoever is left in it
+/// gets this long to go by itself (the kernel has sent SIGHUP to those in front).
+const HANGUP_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Why a command is being ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub enum Phase {
 pub struct Ending {
     pid: u32,
     group: Option<Group>,
+    /// The master of the terminal it is on.
+    terminal: Option<OwnedFd>,
     leftovers: Leftovers,
     grace: Duration,
     timeout_at: Option<Instant>,
@@ -61,12 +69,14 @@ impl Ending {
     pub fn new(
         pid: u32,
         group: Option<Group>,
+        terminal: Option<OwnedFd>,
         command: &reeve_protocol::ops::ExecuteCommand,
         now: Instant,
     ) -> Self {
         Self {
             pid,
             group,
+            terminal,
             leftovers: command.leftovers,
             grace: Duration::from_millis(command.grace_ms),
             timeout_at: command
@@ -99,8 +109,13 @@ impl Ending {
     /// A signal from a user. Nothing happens when the command has ended.
     pub fn signal(&self, signal: Signal) {
         if self.ended.is_none() {
-            process::signal_group(self.pid, signal);
+            process::signal_group(self.find_foreground().unwrap_or(self.pid), signal);
         }
+    }
+
+    /// On a terminal: the process group that is in front.
+    fn find_foreground(&self) -> Option<u32> {
+        self.terminal.as_ref().and_then(terminal::find_foreground)
     }
 
     /// Asks the command to end, and kills it after the grace.
@@ -116,9 +131,14 @@ impl Ending {
         }
         self.why = Some(why);
         self.kill_at = now.checked_add(self.grace);
-        process::signal_group(self.pid, Signal::TERM);
-        // A stopped process would not notice.
-        process::signal_group(self.pid, Signal::CONT);
+        // Shells at a terminal take no notice of TERM; that it is gone they do notice.
+        let ask = if self.terminal.is_some() { Signal::HUP } else { Signal::TERM };
+        let in_front = self.find_foreground().filter(|group| *group != self.pid);
+        for group in [Some(self.pid), in_front].into_iter().flatten() {
+            process::signal_group(group, ask);
+            // A stopped process would not notice.
+            process::signal_group(group, Signal::CONT);
+        }
     }
 
     /// Collects children that ended, orphans included.
@@ -127,7 +147,7 @@ impl Ending {
             match reap() {
                 Reaped::Child(pid, ended) if pid == self.pid => {
                     self.ended = Some(ended);
-                    self.drain_until = now.checked_add(limits::DRAIN_TIMEOUT);
+                    self.drain_until = now.checked_add(self.drain_time());
                 }
                 Reaped::Child(..) => {}
                 Reaped::NotYet => {
@@ -166,7 +186,7 @@ impl Ending {
             return Phase::Open;
         }
         if blocked && !self.killing && self.why.is_none() {
-            self.drain_until = now.checked_add(limits::DRAIN_TIMEOUT);
+            self.drain_until = now.checked_add(self.drain_time());
         }
         if drained && !self.drained {
             self.drained = true;
@@ -189,6 +209,16 @@ impl Ending {
             }
         }
         Phase::Open
+    }
+
+    /// Whether the command itself has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    fn drain_time(&self) -> Duration {
+        if self.terminal.is_some() { HANGUP_TIMEOUT } else { limits::DRAIN_TIMEOUT }
     }
 
     /// Whether no process of it is left. As a subreaper the keeper is the parent of every orphan:

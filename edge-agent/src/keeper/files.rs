@@ -59,6 +59,23 @@ pub struct Spec {
     /// The operation's name when the command is a worker of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<String>,
+    /// The terminal it runs on; left out: pipes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+}
+
+/// A terminal as it is when it opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+    /// The program is the user's shell and is to know that this is a login.
+    pub login: bool,
+    /// Closed when nothing was typed and nothing shown for this long, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_limit_ms: Option<u64>,
 }
 
 impl Spec {

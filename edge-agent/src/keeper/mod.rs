@@ -9,6 +9,7 @@ pub mod redact;
 pub mod spool;
 mod start;
 mod stdin;
+mod terminal;
 pub mod wire;
 
 use std::ffi::OsStr;
@@ -17,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reeve_protocol::{Accepted, OperationResult, Outcome, Totals};
+use reeve_protocol::{Accepted, OperationResult, Outcome, Stream, Totals};
 
 use crate::host::pipe::{self, Interest, Readiness};
 use crate::host::sandbox::Bus;
@@ -29,6 +30,7 @@ use output::Outputs;
 use spool::SpoolWriter;
 pub use start::{MARK, refuse_inspection};
 use stdin::Stdin;
+use terminal::Terminal;
 use wire::{FromKeeper, ToKeeper};
 
 /// How soon to try again when the disk is full.
@@ -85,16 +87,25 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
         spec.segment_bytes,
         spec.command.spool_full,
     );
+    let terminal = match &spec.terminal {
+        Some(asked) => Some(Terminal::new(asked, &started.stdout, started.slave, began)?),
+        None => None,
+    };
+    let master = terminal.as_ref().map(|_| started.stdout.try_clone()).transpose()?;
     let keeper = Keeper {
         folder,
         children,
         door,
         accepted: Accepted { started_us, pid: Some(started.pid), containment },
         began,
-        stdin: Stdin::new(started.stdin),
+        stdin: match &terminal {
+            Some(_) => Stdin::typed(started.stdin),
+            None => Stdin::new(started.stdin),
+        },
+        terminal,
         bus: started.bus,
         outputs: Outputs::new(started.stdout, started.stderr, spec.command.redact),
-        ending: Ending::new(started.pid, group, &spec.command, began),
+        ending: Ending::new(started.pid, group, master, &spec.command, began),
         spool,
         _lock: inherited.lock,
     };
@@ -108,6 +119,8 @@ struct Keeper {
     accepted: Accepted,
     began: Instant,
     stdin: Stdin,
+    /// When the command is on one.
+    terminal: Option<Terminal>,
     /// In inspect mode: the command's way to the system bus.
     bus: Option<Bus>,
     outputs: Outputs,
@@ -154,6 +167,7 @@ impl Keeper {
                 bus.answer();
             }
             self.outputs.read(&mut self.spool)?;
+            self.look_after_terminal(now);
             let drained = self.outputs.is_drained();
             let blocked = self.is_blocked();
             if self.ending.step(now, drained, blocked) == Phase::Last
@@ -161,6 +175,22 @@ impl Keeper {
             {
                 return self.finish();
             }
+        }
+    }
+
+    fn look_after_terminal(&mut self, now: Instant) {
+        let Some(terminal) = &mut self.terminal else { return };
+        if self.ending.has_ended() {
+            terminal.let_go();
+            return;
+        }
+        terminal.note_use(self.stdin.state().received, self.spool.totals().all, now);
+        if let Some(message) = terminal.close_if_idle(now) {
+            // Without room for it the end comes without a word.
+            if self.spool.room() >= message.len() as u64 {
+                let _ = self.spool.append(Stream::Stdout, message.as_bytes());
+            }
+            self.ending.ask(Why::Timeout, now);
         }
     }
 
@@ -190,6 +220,11 @@ impl Keeper {
         let mut until = self.ending.next_step(now);
         if let Some(look_at) = self.outputs.look_at() {
             until = until.min(Some(look_at)).or(Some(look_at));
+        }
+        if !self.ending.has_ended()
+            && let Some(idle_at) = self.terminal.as_ref().and_then(Terminal::idle_at)
+        {
+            until = until.min(Some(idle_at)).or(Some(idle_at));
         }
         let reachable = self.door.open_if_alone();
         if self.outputs.is_waiting() || !reachable {
@@ -260,7 +295,12 @@ impl Keeper {
             ToKeeper::CloseInput { offset } => self.stdin.finish(offset),
             ToKeeper::Signal { signal } => self.ending.signal(host::process::to_signal(signal)),
             ToKeeper::Cancel { .. } => self.ending.ask(Why::Cancel, now),
-            ToKeeper::Resize { .. } | ToKeeper::Unknown => {}
+            ToKeeper::Resize { columns, rows } => {
+                if let Some(terminal) = &self.terminal {
+                    terminal.resize(columns, rows);
+                }
+            }
+            ToKeeper::Unknown => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! The command's two output pipes: read in turn, redacted if that was asked for, appended to the
+//! The command's two output pipes, or its terminal: read in turn, redacted if that was asked for, appended to the
 //! spool in the order in which they were read.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use reeve_protocol::Stream;
 
 use super::redact::Redactor;
 use super::spool::{Append, SpoolWriter};
-use crate::host::pipe;
+use crate::host::{pipe, terminal};
 
 /// Bytes read from a pipe at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -47,11 +47,11 @@ struct Redaction {
 impl Outputs {
     /// Our ends of a command's pipes.
     #[must_use]
-    pub fn new(stdout: OwnedFd, stderr: OwnedFd, redact: bool) -> Self {
+    pub fn new(stdout: OwnedFd, stderr: Option<OwnedFd>, redact: bool) -> Self {
         Self {
             pipes: [
                 OutputPipe { stream: Stream::Stdout, pipe: Some(stdout) },
-                OutputPipe { stream: Stream::Stderr, pipe: Some(stderr) },
+                OutputPipe { stream: Stream::Stderr, pipe: stderr },
             ],
             buffer: Vec::new(),
             unwritten: None,
@@ -121,7 +121,7 @@ impl Outputs {
         if self.buffer.is_empty() {
             self.buffer = vec![0; most];
         }
-        let count = match pipe::read(pipe, &mut self.buffer[..room]) {
+        let count = match pipe::read(pipe, &mut self.buffer[..room]).or_else(end_of_terminal) {
             Ok(0) => {
                 output.pipe = None;
                 let stream = output.stream;
@@ -191,6 +191,11 @@ impl Outputs {
             None => Ok(true),
         }
     }
+}
+
+/// A terminal has no end of file.
+fn end_of_terminal(error: io::Error) -> io::Result<usize> {
+    if terminal::is_hangup(&error) { Ok(0) } else { Err(error) }
 }
 
 impl Redaction {

@@ -11,7 +11,7 @@ use super::files::Spec;
 use crate::host::cgroup::Group;
 use crate::host::child::{self, Launch, LaunchError, Reason, Stage};
 use crate::host::sandbox::{self, Bus};
-use crate::host::{self, pipe};
+use crate::host::{self, pipe, terminal};
 
 /// Where programs are looked for, unless the request sets another `PATH`.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,8 +25,11 @@ pub struct Started {
     pub stdin: Option<OwnedFd>,
     /// Our end of its stdout.
     pub stdout: OwnedFd,
-    /// Our end of its stderr.
-    pub stderr: OwnedFd,
+    /// Our end of its stderr; on a terminal there is but one end.
+    pub stderr: Option<OwnedFd>,
+    /// The terminal's slave, when it is on one. Held for as long as the command lives: programs may
+    /// close theirs and open it again, and without any it would look as if it were over.
+    pub slave: Option<OwnedFd>,
     /// In inspect mode: its way to the system bus, when there is one.
     pub bus: Option<Bus>,
 }
@@ -108,23 +111,7 @@ fn try_start(
     path: &str,
 ) -> Result<Started, StartError> {
     let failed = |error: io::Error| LaunchError { stage: Stage::Fork, error };
-    let (stdout, child_stdout) = pipe::make().map_err(failed)?;
-    let (stderr, child_stderr) = pipe::make().map_err(failed)?;
-    pipe::set_nonblocking(&stdout).map_err(failed)?;
-    pipe::set_nonblocking(&stderr).map_err(failed)?;
-    let (child_stdin, stdin) = match spec.command.stdin {
-        StdinSource::Null => (pipe::open_null().map_err(failed)?, None),
-        StdinSource::Stream => {
-            let (reader, writer) = pipe::make().map_err(failed)?;
-            pipe::set_nonblocking(&writer).map_err(failed)?;
-            (reader, Some(writer))
-        }
-    };
-    if let Some(walls) = &spec.walls {
-        for pipe in [&child_stdout, &child_stderr].into_iter().chain(stdin.as_ref()) {
-            pipe::give(pipe, walls.uid).map_err(failed)?;
-        }
-    }
+    let (theirs, ours) = make_ends(spec).map_err(failed)?;
     let group = group
         .map(|group| Ok((group.open_folder()?, group.open_entrance()?)))
         .transpose()
@@ -139,7 +126,7 @@ fn try_start(
     };
     let launch = Launch {
         candidates: list_candidates(arguments, path).map_err(failed)?,
-        arguments: to_c(arguments.iter().map(String::as_str)).map_err(failed)?,
+        arguments: to_c(name_arguments(spec, arguments)).map_err(failed)?,
         environment: to_c(environment.iter().map(|(name, value)| format!("{name}={value}")))
             .map_err(failed)?,
         directory: to_c([spec.command.cwd.as_deref().unwrap_or(&spec.account.home)])
@@ -151,7 +138,8 @@ fn try_start(
             .switch_user
             .then(|| (spec.account.uid, spec.account.gid, spec.account.groups.clone())),
         sandbox: prepared.as_ref().map(|prepared| &prepared.sandbox),
-        stdio: [child_stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
+        stdio: [theirs[0].as_fd(), theirs[1].as_fd(), theirs[2].as_fd()],
+        is_on_terminal: spec.terminal.is_some(),
         group: group.as_ref().map(|(folder, entrance)| (folder.as_fd(), entrance.as_fd())),
         oom_score,
     };
@@ -170,7 +158,59 @@ fn try_start(
         return Err(StartError::Walls(error.to_string()));
     }
     let pid = launched?;
-    Ok(Started { pid, stdin, stdout, stderr, bus })
+    let Ends { stdin, stdout, stderr, slave } = ours;
+    Ok(Started { pid, stdin, stdout, stderr, slave, bus })
+}
+
+/// Our ends of what a command reads and writes.
+struct Ends {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+    slave: Option<OwnedFd>,
+}
+
+/// Pipes or a terminal: the command's descriptors 0 to 2, and our ends.
+fn make_ends(spec: &Spec) -> io::Result<([OwnedFd; 3], Ends)> {
+    if let Some(asked) = &spec.terminal {
+        let owner = spec.switch_user.then_some(spec.account.uid);
+        let terminal::Terminal { master, slave } =
+            terminal::open(asked.columns, asked.rows, owner)?;
+        let theirs = [slave.try_clone()?, slave.try_clone()?, slave.try_clone()?];
+        let stdin = Some(master.try_clone()?);
+        return Ok((theirs, Ends { stdin, stdout: master, stderr: None, slave: Some(slave) }));
+    }
+    let (stdout, child_stdout) = pipe::make()?;
+    let (stderr, child_stderr) = pipe::make()?;
+    pipe::set_nonblocking(&stdout)?;
+    pipe::set_nonblocking(&stderr)?;
+    let (child_stdin, stdin) = match spec.command.stdin {
+        StdinSource::Null => (pipe::open_null()?, None),
+        StdinSource::Stream => {
+            let (reader, writer) = pipe::make()?;
+            pipe::set_nonblocking(&writer)?;
+            (reader, Some(writer))
+        }
+    };
+    if let Some(walls) = &spec.walls {
+        for pipe in [&child_stdout, &child_stderr].into_iter().chain(stdin.as_ref()) {
+            pipe::give(pipe, walls.uid)?;
+        }
+    }
+    let theirs = [child_stdin, child_stdout, child_stderr];
+    Ok((theirs, Ends { stdin, stdout, stderr: Some(stderr), slave: None }))
+}
+
+/// What the program finds as its arguments: a shell that is logged in to by a name with a `-` in
+/// front, as login(1) does.
+fn name_arguments(spec: &Spec, arguments: &[String]) -> Vec<String> {
+    let mut arguments = arguments.to_vec();
+    if spec.terminal.as_ref().is_some_and(|terminal| terminal.login)
+        && let Some(name) = arguments.first_mut()
+    {
+        *name = format!("-{}", name.rsplit('/').next().unwrap_or_default());
+    }
+    arguments
 }
 
 fn to_c<T: Into<Vec<u8>>>(texts: impl IntoIterator<Item = T>) -> io::Result<Vec<CString>> {

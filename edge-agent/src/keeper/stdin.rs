@@ -1,4 +1,4 @@
-//! The command's stdin: bytes by offset in, a pipe out.
+//! The command's stdin: bytes by offset in, a pipe or a terminal out.
 
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -7,6 +7,9 @@ use reeve_protocol::limits;
 
 use super::wire::StdinState;
 use crate::host::pipe;
+
+/// Ctrl-D: what ends input at a terminal (VEOF, termios(3)).
+const END_KEY: u8 = 4;
 
 /// Bytes on their way to the command.
 #[derive(Debug)]
@@ -19,13 +22,21 @@ pub struct Stdin {
     received: u64,
     /// Length of the whole, once known.
     end: Option<u64>,
+    /// It is typed into a terminal, which has no end: a key stands for it.
+    is_typed: bool,
 }
 
 impl Stdin {
     /// Writes to this pipe; `None` means that the command has no stdin.
     #[must_use]
     pub fn new(pipe: Option<OwnedFd>) -> Self {
-        Self { pipe, buffer: Vec::new(), written: 0, received: 0, end: None }
+        Self { pipe, buffer: Vec::new(), written: 0, received: 0, end: None, is_typed: false }
+    }
+
+    /// Types into this terminal.
+    #[must_use]
+    pub fn typed(master: Option<OwnedFd>) -> Self {
+        Self { is_typed: true, ..Self::new(master) }
     }
 
     /// Where it stands.
@@ -77,6 +88,8 @@ impl Stdin {
             && self.written < self.buffer.len()
         {
             match pipe::write(pipe, &self.buffer[self.written..]) {
+                // A terminal that takes nothing for now may also say so.
+                Ok(0) => return,
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -88,6 +101,10 @@ impl Stdin {
             self.buffer.clear();
             self.written = 0;
             if self.end.is_some_and(|end| end <= self.received) {
+                if std::mem::take(&mut self.is_typed) {
+                    self.buffer.push(END_KEY);
+                    return self.push();
+                }
                 self.close();
             }
         }

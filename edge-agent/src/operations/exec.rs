@@ -49,17 +49,7 @@ pub fn start(
             ),
         ));
     }
-    let switch_user = walls.is_none() && account.uid != own.uid;
-    if switch_user && !host::users::is_root() {
-        return Err(refusal(
-            "policy_user",
-            &format!(
-                "the agent runs as '{}' and cannot run commands as '{}'; leave --user out, or run \
-                 the agent as root",
-                own.name, account.name
-            ),
-        ));
-    }
+    let switch_user = walls.is_none() && has_to_switch(&account, own)?;
     let spec = Spec {
         id,
         command,
@@ -72,6 +62,7 @@ pub fn start(
         segment_bytes: SEGMENT_BYTES,
         walls,
         work: None,
+        terminal: None,
     };
     launch(operations, &Launched { spec: &spec, order: None })
 }
@@ -112,7 +103,25 @@ fn name_inspector(walls: &Walls) -> Account {
 /// What a command in inspect mode finds as its user's name.
 const INSPECTOR: &str = "reeve-inspect";
 
-fn find_account(command: &ExecuteCommand, own: &Account) -> Result<Account, Refusal> {
+/// Whether a command of this user has to become another than the agent's own.
+///
+/// # Errors
+/// When the agent cannot do that.
+pub(super) fn has_to_switch(account: &Account, own: &Account) -> Result<bool, Refusal> {
+    if account.uid == own.uid || host::users::is_root() {
+        return Ok(account.uid != own.uid);
+    }
+    Err(refusal(
+        "policy_user",
+        &format!(
+            "the agent runs as '{}' and cannot run commands as '{}'; leave --user out, or run the \
+             agent as root",
+            own.name, account.name
+        ),
+    ))
+}
+
+pub(super) fn find_account(command: &ExecuteCommand, own: &Account) -> Result<Account, Refusal> {
     let Some(name) = command.user.as_deref().filter(|name| *name != own.name) else {
         return Ok(own.clone());
     };

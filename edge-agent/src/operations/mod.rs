@@ -11,6 +11,7 @@ mod machine;
 mod operation;
 mod recover;
 mod spares;
+mod terminal;
 mod work;
 pub mod worker;
 
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reeve_protocol::ops::{self, ExecuteCommand, ExplainOperation, Operation as _};
+use reeve_protocol::ops::{self, ExecuteCommand, ExplainOperation, OpenTerminal, Operation as _};
 use reeve_protocol::{
     Accepted, Containment, Evidence, InspectFact, JournalId, OperationId, OperationReport,
     OperationResult, Outcome, Refusal, ReportedState, Request, Totals,
@@ -252,6 +253,7 @@ impl Operations {
         match name {
             ExecuteCommand::NAME => exec::start(self, id, request).map(Answer::Started),
             ExplainOperation::NAME => explain::start(self, id, request).map(Answer::Started),
+            OpenTerminal::NAME => terminal::start(self, id, request).map(Answer::Started),
             other => match worker::find(other) {
                 Some(entry) => work::start(self, id, name, &entry, request).map(Answer::Started),
                 None => Err(refusal(

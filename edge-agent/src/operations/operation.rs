@@ -52,6 +52,8 @@ pub enum Kind {
         /// Whether its stdin comes over the link.
         has_stdin: bool,
     },
+    /// A keeper, which runs a shell or a program on a terminal.
+    Terminal,
     /// The agent itself; no process is made.
     Answer,
 }
@@ -73,6 +75,7 @@ impl Kind {
     pub fn of(spec: &Spec) -> Self {
         let has_stdin = spec.has_stdin();
         match spec.work {
+            _ if spec.terminal.is_some() => Self::Terminal,
             Some(_) => Self::Work { has_stdin },
             None => Self::Command { has_stdin },
         }
@@ -121,13 +124,23 @@ impl Operation {
     /// Whether its stdin comes over the link.
     #[must_use]
     pub fn has_stdin(&self) -> bool {
-        matches!(self.kind, Kind::Command { has_stdin: true } | Kind::Work { has_stdin: true })
+        match self.kind {
+            Kind::Command { has_stdin } | Kind::Work { has_stdin } => has_stdin,
+            Kind::Terminal => true,
+            Kind::Answer => false,
+        }
     }
 
     /// Whether it is a command of the machine's.
     #[must_use]
     pub fn is_command(&self) -> bool {
         matches!(self.kind, Kind::Command { .. })
+    }
+
+    /// Whether it is a terminal.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.kind == Kind::Terminal
     }
 
     /// Whether a worker does it.

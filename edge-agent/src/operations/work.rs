@@ -64,6 +64,7 @@ pub fn start(
         segment_bytes: SEGMENT_BYTES,
         walls: None,
         work: Some(name.to_owned()),
+        terminal: None,
     };
     exec::launch(operations, &Launched { spec: &spec, order: Some(&order) })
 }

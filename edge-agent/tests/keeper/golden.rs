@@ -2,9 +2,9 @@
 //! change: what follows them gets a new version.
 
 use reeve_agent::host::users::Account;
-use reeve_agent::keeper::files::{self, Asked, Filed, KeeperFile, Spec};
+use reeve_agent::keeper::files::{self, Asked, Filed, KeeperFile, Spec, Terminal};
 use reeve_agent::keeper::wire::{FromKeeper, Incoming, StdinState, ToKeeper, to_frame};
-use reeve_protocol::ops::{Command, ExecuteCommand};
+use reeve_protocol::ops::{Command, ExecuteCommand, OpenTerminal};
 use reeve_protocol::{
     Accepted, Containment, OperationId, OperationResult, Outcome, SignalName, Totals, Usage,
 };
@@ -66,8 +66,10 @@ fn files_of_version_one_stay_as_they_are() {
             segment_bytes: 4,
             walls: None,
             work: None,
+            terminal: None,
         },
     );
+    check_file("spec-terminal.v1", &terminal_spec());
     check_file(
         "asked.v1",
         &Asked {
@@ -99,6 +101,36 @@ fn files_of_version_one_stay_as_they_are() {
             usage: Usage { user_us: 7, system_us: 8, max_rss_kib: 9 },
         },
     );
+}
+
+fn terminal_spec() -> Spec {
+    let asked = OpenTerminal { user: Some("deploy".to_owned()), ..OpenTerminal::default() };
+    Spec {
+        id: id(),
+        command: asked.to_command("/bin/bash"),
+        account: Account {
+            name: "deploy".to_owned(),
+            uid: 1000,
+            gid: 1001,
+            groups: vec![1001],
+            home: "/home/deploy".to_owned(),
+            shell: "/bin/bash".to_owned(),
+        },
+        switch_user: true,
+        created_us: 1_700_000_000_000_000,
+        boot_id: "boot".to_owned(),
+        group: None,
+        spool_bytes: 64,
+        segment_bytes: 4,
+        walls: None,
+        work: None,
+        terminal: Some(Terminal {
+            columns: 120,
+            rows: 40,
+            login: true,
+            idle_limit_ms: Some(60_000),
+        }),
+    }
 }
 
 #[test]

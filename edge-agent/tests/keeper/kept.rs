@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use reeve_agent::host;
 use reeve_agent::host::sandbox::Walls;
-use reeve_agent::keeper::files::{self, Spec};
+use reeve_agent::keeper::files::{self, Spec, Terminal};
 use reeve_agent::keeper::spool::{Piece, SpoolReader};
 use reeve_agent::keeper::wire::{FromKeeper, Incoming, StdinState, ToKeeper, to_frame};
 use reeve_protocol::ops::{Command, ExecuteCommand};
@@ -53,6 +53,7 @@ pub struct Setup {
     pub spool_bytes: u64,
     pub segment_bytes: u64,
     pub walls: Option<Walls>,
+    pub terminal: Option<Terminal>,
 }
 
 impl Setup {
@@ -63,6 +64,7 @@ impl Setup {
             spool_bytes: reeve_protocol::limits::SPOOL_BYTES,
             segment_bytes: reeve_agent::keeper::spool::SEGMENT_BYTES,
             walls: None,
+            terminal: None,
         }
     }
 
@@ -83,6 +85,7 @@ impl Setup {
             segment_bytes: self.segment_bytes,
             walls: self.walls,
             work: None,
+            terminal: self.terminal,
         };
         let fd = host::unix::open_folder(&folder).expect("the folder opens");
         files::write(&fd, &spec).expect("the spec is written");

@@ -7,3 +7,4 @@ mod golden;
 mod kept;
 mod redacted;
 mod spool;
+mod terminal;

@@ -13,6 +13,7 @@ mod file_restore;
 mod file_stat;
 mod hash;
 mod log_read;
+mod open_terminal;
 mod path;
 pub mod process_list;
 pub mod process_signal;
@@ -35,6 +36,10 @@ pub use file_restore::FileRestore;
 pub use file_stat::{FileEntry, FileKind, FileStat};
 pub use hash::check_hash;
 pub use log_read::{LogRead, LogRecord, TimeFrom};
+pub use open_terminal::{
+    DEFAULT_IDLE_LIMIT_MS, MAX_IDLE_LIMIT_MS, MAX_TERM_BYTES, MAX_TERMINAL_SIDE, OpenTerminal,
+    check_terminal_size,
+};
 pub use path::{InvalidPath, MAX_PATH_BYTES, RemotePath};
 pub use process_list::{Process, ProcessList, ProcessSort, Processes};
 pub use process_signal::{ProcessSignal, ProcessTarget, Signalled, SignalledTarget};
@@ -64,7 +69,12 @@ macro_rules! names {
     ($($name:ident: $about:literal,)*) => {
         /// Everything this build knows, for `hello` and for refusing what nobody can do.
         pub const NAMES: &[&str] =
-            &[ExecuteCommand::NAME, ExplainOperation::NAME, $($name::NAME,)*];
+            &[
+            ExecuteCommand::NAME,
+            ExplainOperation::NAME,
+            OpenTerminal::NAME,
+            $($name::NAME,)*
+        ];
     };
 }
 for_each_work!(names);

@@ -80,15 +80,18 @@ macro_rules! operation_request {
             ExecuteCommand(ExecuteCommandRequest),
             /// Look at what a running command waits for.
             ExplainOperation(ExplainOperationRequest),
+            /// Open a terminal; see `GET /api/sessions`.
+            OpenTerminal(ops::OpenTerminal),
             $(#[doc = $about] $name(ops::$name),)*
         }
 
         impl OperationRequest {
-            /// What a worker would do of it; `None` for commands and questions about them.
+            /// What of it is no command: what a worker would do, or a terminal.
             #[must_use]
             pub fn as_work(&self) -> Option<&dyn ops::AnyWork> {
                 match self {
                     Self::ExecuteCommand(_) | Self::ExplainOperation(_) => None,
+                    Self::OpenTerminal(terminal) => Some(terminal),
                     $(Self::$name(work) => Some(work),)*
                 }
             }
@@ -114,6 +117,12 @@ macro_rules! operation_request {
     };
 }
 reeve_protocol::for_each_work!(operation_request);
+
+impl From<ops::OpenTerminal> for OperationRequest {
+    fn from(terminal: ops::OpenTerminal) -> Self {
+        Self::OpenTerminal(terminal)
+    }
+}
 
 /// In which steps a job goes over its machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

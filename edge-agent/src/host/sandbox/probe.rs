@@ -105,6 +105,7 @@ fn try_probe(uid: u32, hidden: String) -> Result<ExitCode, String> {
         become_user: None,
         sandbox: Some(&prepared.sandbox),
         stdio: [stdin.as_fd(), stdout.as_fd(), stdout.as_fd()],
+        is_on_terminal: false,
         group: None,
         oom_score: None,
     });
