@@ -9,3 +9,4 @@ pub mod state;
 pub mod tasks;
 pub mod telemetry;
 pub mod uplink;
+pub mod versions;

@@ -99,6 +99,80 @@ pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Takes the file's lock, waiting for it.
+///
+/// # Errors
+/// What flock(2) says.
+pub fn wait_for_lock(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)?)
+}
+
+/// Makes an empty file share another one's content, where the file system can (FICLONE,
+/// ioctl_ficlone(2)): at once, and without taking up space until one of them changes. False where
+/// it cannot.
+///
+/// # Errors
+/// When the disk fails.
+pub fn share_content(from: impl AsFd, to: impl AsFd) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match rustix::fs::ioctl_ficlone(to, from) {
+        Ok(()) => Ok(true),
+        Err(Errno::IO) => Err(Errno::IO.into()),
+        // It says many things where it cannot: EOPNOTSUPP, EXDEV, EINVAL, ENOTTY, EPERM.
+        Err(_) => Ok(false),
+    }
+}
+
+/// Bytes that are free for us on the file system that something is on.
+///
+/// # Errors
+/// What statvfs(3) says.
+pub fn free_bytes(on: impl AsFd) -> io::Result<u64> {
+    let about = rustix::fs::fstatvfs(on)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
+/// Whose an open file is.
+///
+/// # Errors
+/// What fchown(2) says.
+pub fn set_owner(file: impl AsFd, user: u32, group: u32) -> io::Result<()> {
+    let user = rustix::fs::Uid::from_raw(user);
+    let group = rustix::fs::Gid::from_raw(group);
+    Ok(rustix::fs::fchown(file, Some(user), Some(group))?)
+}
+
+/// The permission bits of an open file, whatever the umask.
+///
+/// # Errors
+/// What fchmod(2) says.
+pub fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777))?)
+}
+
+/// When an open file's content was changed, nanoseconds since 1970.
+///
+/// # Errors
+/// What futimens(3) says.
+pub fn set_modified(file: impl AsFd, at_ns: i64) -> io::Result<()> {
+    let second = 1_000_000_000;
+    let time = rustix::fs::Timespec {
+        tv_sec: at_ns.div_euclid(second),
+        tv_nsec: at_ns.rem_euclid(second),
+    };
+    let as_it_is = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    let times = rustix::fs::Timestamps { last_access: as_it_is, last_modification: time };
+    Ok(rustix::fs::futimens(file, &times)?)
+}
+
+/// Writes everything of the file system that something is on to its disk (syncfs(2)).
+///
+/// # Errors
+/// What it says.
+pub fn sync_file_system(on: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(on)?)
+}
+
 /// Whether an error says that the disk, or the share of it we may use, is full.
 #[must_use]
 pub fn is_disk_full(error: &io::Error) -> bool {

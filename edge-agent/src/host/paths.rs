@@ -115,6 +115,36 @@ impl Rules {
         Ok(spot)
     }
 
+    /// Where a path really is, whether or not something is there: links on the way to its last name
+    /// are followed, as far as that is there.
+    ///
+    /// # Errors
+    /// `policy_path` or `invalid`.
+    pub fn name_of(&self, path: &RemotePath) -> Result<PathBuf, Failure> {
+        let real = match self.find_spot(path) {
+            Ok(spot) => return Ok(spot.real()),
+            Err(failure) if matches!(failure.code.as_str(), "not_found" | "not_a_directory") => {
+                resolve::canonical(&Self::to_path(path))
+            }
+            // Of the root folder, or of what may be read and not changed.
+            Err(_) => self.find(path, LastLink::Keep)?.real,
+        };
+        self.check_name(&real, path)?;
+        Ok(real)
+    }
+
+    /// A path of this machine.
+    #[must_use]
+    pub fn to_path(path: &RemotePath) -> PathBuf {
+        PathBuf::from(std::ffi::OsStr::from_bytes(path.as_bytes()))
+    }
+
+    /// A path for others.
+    #[must_use]
+    pub fn to_remote(path: &Path) -> RemotePath {
+        RemotePath::new(path.as_os_str().as_bytes())
+    }
+
     /// Everything in a folder that was found at `path`.
     ///
     /// # Errors

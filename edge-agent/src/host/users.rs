@@ -29,6 +29,9 @@ pub enum UserError {
     /// No such user.
     #[error("there is no user '{0}' on this machine")]
     Unknown(String),
+    /// No such group.
+    #[error("there is no group '{0}' on this machine")]
+    UnknownGroup(String),
     /// The name service failed.
     #[error("user '{0}' could not be looked up: {1}")]
     Lookup(String, #[source] nix::Error),
@@ -76,6 +79,36 @@ fn to_account(user: User) -> Account {
         groups,
         home: user.dir.to_string_lossy().into_owned(),
         shell: user.shell.to_string_lossy().into_owned(),
+    }
+}
+
+/// The number of a user given by name or number.
+///
+/// # Errors
+/// When there is none, or it cannot be looked up.
+pub fn find_uid(name: &str) -> Result<u32, UserError> {
+    match name.parse() {
+        // To chown(2) it means none.
+        Ok(u32::MAX) => Err(UserError::Unknown(name.to_owned())),
+        Ok(number) => Ok(number),
+        Err(_) => load_account(name).map(|account| account.uid),
+    }
+}
+
+/// The number of a group given by name or number.
+///
+/// # Errors
+/// When there is none, or it cannot be looked up.
+pub fn find_gid(name: &str) -> Result<u32, UserError> {
+    match name.parse() {
+        Ok(u32::MAX) => return Err(UserError::UnknownGroup(name.to_owned())),
+        Ok(number) => return Ok(number),
+        Err(_) => {}
+    }
+    match nix::unistd::Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(UserError::UnknownGroup(name.to_owned())),
+        Err(error) => Err(UserError::Lookup(name.to_owned(), error)),
     }
 }
 

@@ -129,7 +129,9 @@ pub(super) fn find_account(command: &ExecuteCommand, own: &Account) -> Result<Ac
         UserError::Unknown(_) => {
             refusal("unknown_user", &format!("{error}; create it, or choose another with --user"))
         }
-        UserError::Lookup(..) => refusal("unknown_user", &error.to_string()),
+        UserError::UnknownGroup(_) | UserError::Lookup(..) => {
+            refusal("unknown_user", &error.to_string())
+        }
     })
 }
 

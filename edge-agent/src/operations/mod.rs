@@ -136,6 +136,11 @@ impl Operations {
             }),
         };
         recover::recover_all(&operations).await?;
+        let settings = operations.settings();
+        let tidied = crate::versions::tidy(&settings.folder, &settings.policy.versions);
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "versions of files could not be tidied up");
+        }
         Ok(operations)
     }
 

@@ -40,6 +40,8 @@ pub fn start(
         allowed: paths.allowed.clone(),
         blocked: paths.blocked.clone(),
         state: settings.folder.path().to_owned(),
+        policy: settings.policy.path.clone(),
+        versions: settings.policy.versions.clone(),
     };
     let folder = settings.folder.operations().join(id.to_string());
     let arguments = [settings.program.as_os_str(), worker::WORD.as_ref(), folder.as_os_str()];

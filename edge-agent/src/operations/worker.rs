@@ -20,13 +20,16 @@ use serde::{Deserialize, Serialize};
 use crate::host::paths::Rules;
 use crate::host::{self, stdio};
 use crate::keeper::files::{self, Filed};
-use crate::policy::{FilesRule, Policy};
+use crate::policy::{FilesRule, Policy, VersionRules};
 
 /// The word behind the program's name that makes it a worker.
 pub const WORD: &str = "work";
 
 /// What a worker may take before it is ended, unless the operation says otherwise.
 pub const USUAL_LIMIT: Duration = Duration::from_secs(300);
+
+/// Warnings of one worker: whoever reads a million of them learns no more.
+const MAX_WARNINGS: u32 = 1000;
 
 /// How an operation that workers do is done on this machine.
 pub trait Perform: Work {
@@ -126,6 +129,12 @@ pub struct Order {
     pub blocked: Vec<String>,
     /// The agent's state folder.
     pub state: PathBuf,
+    /// The policy's own file.
+    #[serde(default)]
+    pub policy: PathBuf,
+    /// `[versions]` of the policy.
+    #[serde(default)]
+    pub versions: VersionRules,
 }
 
 impl Filed for Order {
@@ -143,9 +152,18 @@ pub struct Worker {
     pub stdin: File,
     /// Its answer. Flushed when it has ended.
     pub stdout: BufWriter<File>,
+    /// How often it was warned.
+    warnings: u32,
 }
 
 impl Worker {
+    /// One that does nothing by itself.
+    #[cfg(test)]
+    pub(crate) fn idle(order: Order, rules: Rules) -> Self {
+        let null = || File::options().read(true).write(true).open("/dev/null").expect("/dev/null");
+        Self { order, rules, stdin: null(), stdout: BufWriter::new(null()), warnings: 0 }
+    }
+
     /// Writes one JSON document as the answer.
     ///
     /// # Errors
@@ -155,9 +173,17 @@ impl Worker {
         written.and_then(|()| self.stdout.write_all(b"\n")).map_err(|error| lost_answer(&error))
     }
 
-    /// Tells of something that was left out, and goes on.
+    /// Tells of something that was left out, and goes on. After [`MAX_WARNINGS`] no more is told.
     pub fn warn(&mut self, warning: &Failure) {
-        tell(warning);
+        self.warnings += 1;
+        match self.warnings.cmp(&MAX_WARNINGS) {
+            std::cmp::Ordering::Less => tell(warning),
+            std::cmp::Ordering::Equal => {
+                tell(warning);
+                tell(&Failure::new("more_warnings", "there were more, which are not told"));
+            }
+            std::cmp::Ordering::Greater => {}
+        }
     }
 }
 
@@ -243,10 +269,15 @@ fn try_run(folder: &Path) -> Result<(), Failure> {
     let order: Order = files::load(opened).map_err(|error| unreadable(error.to_string()))?;
     let entry = find(&order.name)
         .ok_or_else(|| Failure::new("unsupported", format!("'{}' is unknown", order.name)))?;
-    let rules = Rules::new(&order.allowed, &order.blocked, &order.state)?;
+    let rules = Rules::new(&order.allowed, &order.blocked, &order.state)?.keeping(&order.policy);
     let (stdin, stdout) = stdio::take().map_err(|error| unreadable(error.to_string()))?;
-    let mut worker =
-        Worker { order, rules, stdin, stdout: BufWriter::with_capacity(64 * 1024, stdout) };
+    let mut worker = Worker {
+        order,
+        rules,
+        stdin,
+        stdout: BufWriter::with_capacity(64 * 1024, stdout),
+        warnings: 0,
+    };
     let done = (entry.perform)(&mut worker);
     let flushed = worker.stdout.flush().map_err(|error| lost_answer(&error));
     done.and(flushed)

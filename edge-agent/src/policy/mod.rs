@@ -1,6 +1,7 @@
 //! `/etc/reeve/agent.toml`: the machine owner's last word. Nothing the coordinator says loosens it.
 
 mod rules;
+mod versions;
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use crate::host::sandbox::UidRange;
 pub use rules::{Allow, ExecRule, FilesRule, PathRules};
+pub use versions::VersionRules;
 
 /// Where it is unless said otherwise.
 pub const DEFAULT_PATH: &str = "/etc/reeve/agent.toml";
@@ -54,6 +56,7 @@ struct Written {
     paths: PathRules,
     exec: Exec,
     inspect: Inspect,
+    versions: versions::Written,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -99,8 +102,12 @@ struct Exec {
 pub struct Policy {
     /// What may be done at all.
     pub allow: Allow,
+    /// Where it was read, or would have been: never changed through Reeve.
+    pub path: PathBuf,
     /// Where files may be touched.
     pub paths: PathRules,
+    /// What is kept of files that are changed or removed.
+    pub versions: VersionRules,
     /// As whom; `None` is everybody.
     pub users: Option<Vec<String>>,
     /// How many at once.
@@ -117,7 +124,9 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             allow: Allow::default(),
+            path: PathBuf::from(DEFAULT_PATH),
             paths: PathRules::default(),
+            versions: VersionRules::default(),
             users: None,
             max_concurrent: limits::DEFAULT_MAX_CONCURRENT,
             deny: Vec::new(),
@@ -171,7 +180,14 @@ impl Policy {
             .inspect
             .check()
             .map_err(|reason| PolicyError::Value { path: path.to_owned(), reason })?;
+        let versions = written
+            .versions
+            .resolve()
+            .map_err(|reason| PolicyError::Value { path: path.to_owned(), reason })?;
         Ok(Self {
+            // A keeper's child has another working directory than the agent.
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            versions,
             inspect_uids,
             inspect_bus: written.inspect.bus.unwrap_or(true),
             allow: written.allow,

@@ -103,7 +103,8 @@ pub struct PathRules {
 
 impl Default for PathRules {
     fn default() -> Self {
-        Self { allowed: vec!["/".to_owned()], blocked: Vec::new() }
+        let blocked = ["/etc/shadow", "/root/.ssh", "~/.ssh"];
+        Self { allowed: vec!["/".to_owned()], blocked: blocked.map(str::to_owned).to_vec() }
     }
 }
 

@@ -90,6 +90,28 @@ fn values_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn keys_and_passwords_are_blocked_unless_the_owner_says_otherwise() {
+    let blocked = |text: &str| policy(text).expect(text).paths.blocked;
+    assert_eq!(blocked(""), ["/etc/shadow", "/root/.ssh", "~/.ssh"]);
+    assert_eq!(blocked("[paths]\nallowed = [\"/srv\"]"), blocked(""));
+    assert_eq!(blocked("[paths]\nblocked = []"), [""; 0]);
+}
+
+#[test]
+fn versions_are_kept_as_the_owner_says() {
+    let usual = policy("").expect("valid").versions;
+    assert!(usual.enabled && usual.max_bytes == 1 << 30);
+    let text = "[versions]\nmax_bytes = \"2MiB\"\nmax_age = \"12h\"\nmax_file = 4096";
+    let rules = policy(text).expect("valid").versions;
+    assert_eq!((rules.max_bytes, rules.max_file), (2 << 20, 4096));
+    assert_eq!(rules.max_age, std::time::Duration::from_secs(12 * 3600));
+    assert!(!policy("[versions]\nenabled = false").expect("valid").versions.enabled);
+    for bad in ["max_bytes = \"1GB\"", "max_age = \"0d\"", "max_age = -1", "keep = 3"] {
+        assert!(policy(&format!("[versions]\n{bad}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn policy_that_comes_with_the_installer_changes_nothing() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../installer/agent.toml");
     let installed = Policy::load(&path, true).expect("it loads");
@@ -97,6 +119,7 @@ fn policy_that_comes_with_the_installer_changes_nothing() {
     assert_eq!((installed.allow, installed.paths), (none.allow, none.paths));
     assert_eq!((installed.users, installed.deny), (none.users, none.deny));
     assert_eq!(installed.max_concurrent, none.max_concurrent);
+    assert_eq!(installed.versions, none.versions);
 }
 
 #[test]

@@ -61,6 +61,13 @@ macro_rules! for_each_work {
             ProcessList: "List the processes of a machine.",
             ProcessSignal: "Send a signal to processes, named so that no other is hit.",
             LogRead: "Read or follow logs.",
+            FileList: "List what is in a folder.",
+            FileMkdir: "Make a folder.",
+            FileMode: "Change permission bits and owners.",
+            FileMove: "Give something another name.",
+            FileRemove: "Remove a file or folder.",
+            FileHistory: "List the versions of a file that were kept before it was changed or removed.",
+            FileRestore: "Put back a version of a file.",
         }
     };
 }

@@ -18,25 +18,37 @@ impl Perform for FileStat {
     fn perform(self, worker: &mut Worker) -> Result<(), Failure> {
         let last = if self.follow { LastLink::Follow } else { LastLink::Keep };
         let place = worker.rules.find(&self.path, last)?;
-        let failed = |error: io::Error| paths::describe(&error, &self.path);
-        let mut entry = look_at(&place, &self.path, &mut Names::default()).map_err(failed)?;
+        let mut entry = entry_at(&place, &self.path, &mut Names::default())?;
         if self.hash && entry.kind == FileKind::File {
-            entry.hash = Some(hash(&place).map_err(failed)?);
+            let mut file = place.open_file(&self.path)?;
+            let hash = hash_file(&mut file).map_err(|error| paths::describe(&error, &self.path))?;
+            entry.hash = Some(hash);
         }
         worker.answer(&entry)
     }
 }
 
-fn hash(place: &Place) -> io::Result<String> {
+/// BLAKE3 of what a file holds from where it stands, hexadecimal.
+///
+/// # Errors
+/// What read(2) says.
+pub fn hash_file(file: &mut impl io::Read) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = place.open()?;
     let mut buffer = vec![0; HASH_BYTES];
     loop {
-        match io::Read::read(&mut file, &mut buffer)? {
+        match file.read(&mut buffer)? {
             0 => return Ok(hasher.finalize().to_hex().to_string()),
             count => hasher.update(buffer.get(..count).unwrap_or_default()),
         };
     }
+}
+
+/// What is at a place, as it is to be reported.
+///
+/// # Errors
+/// What fstat(2) says.
+pub fn entry_at(place: &Place, path: &RemotePath, names: &mut Names) -> Result<FileEntry, Failure> {
+    look_at(place, path, names).map_err(|error| paths::describe(&error, path))
 }
 
 /// What is at a place.
