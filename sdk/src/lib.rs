@@ -18,6 +18,8 @@
 pub mod api;
 
 #[cfg(feature = "client")]
+mod channel;
+#[cfg(feature = "client")]
 mod client;
 #[cfg(feature = "client")]
 mod error;
@@ -36,6 +38,8 @@ mod task_events;
 #[cfg(feature = "client")]
 mod tls;
 
+#[cfg(feature = "client")]
+pub use channel::{Channel, ChannelEvent, ChannelFrom, ChannelInput, ChannelMode};
 #[cfg(feature = "client")]
 pub use client::{Answered, Builder, Client, Paging, command};
 #[cfg(feature = "client")]

@@ -73,6 +73,8 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/operations/{id}/signal", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/cancel", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/explain", Needs(Operator)),
+    (Method::POST, "/api/operations/{id}/resize", Needs(Operator)),
+    (Method::GET, "/ws/operations/{id}", Ticket),
     // vault
     (Method::GET, "/api/vault", Needs(Viewer)),
     (Method::POST, "/api/vault/init", Needs(Admin)),

@@ -4,6 +4,7 @@
 
 mod approved;
 mod body;
+mod channel;
 mod conductor;
 mod explain;
 mod follow;
@@ -41,7 +42,7 @@ use crate::tasks::Tasks;
 use crate::users::Principal;
 use conductor::{CancelTarget, Conductor, REQUEST_QUEUE, Request};
 use output::{Closing, HealthFlag, Segments, Writer};
-use relay::Budget;
+use relay::{Budget, Unclaimed};
 use stdin::Stdins;
 
 pub(crate) use approved::{Approved, stamp};
@@ -95,6 +96,8 @@ struct Inner {
     /// Where the conductor hears that a reader of what is relayed has gone.
     closings: Mailbox<Closing>,
     relay_budget: Budget,
+    /// Readers of what is relayed that nobody has taken up yet.
+    unclaimed: Unclaimed,
 }
 
 impl Operations {
@@ -140,6 +143,7 @@ impl Operations {
             requests,
             closings,
             relay_budget,
+            unclaimed: Unclaimed::default(),
         };
         let operations = Self(Arc::new(inner));
         let sweeper = operations.clone();

@@ -29,6 +29,9 @@ const MAX_WINDOW: u64 = 4 * 1024 * 1024;
 /// Likewise over all operations: windows stop growing there.
 const BUDGET: u64 = 256 * 1024 * 1024;
 
+/// Readers that wait to be taken up.
+const MAX_UNCLAIMED: usize = 4096;
+
 /// Frames up to this size are put together, so that many small ones cost little more than their
 /// bytes.
 const SMALL: usize = 4 * 1024;
@@ -101,6 +104,27 @@ pub struct Reader {
     done: bool,
 }
 
+/// Readers that wait to be taken up by whoever comes for them, by operation. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Unclaimed(Arc<Mutex<HashMap<OperationId, Reader>>>);
+
+impl Unclaimed {
+    /// Keeps a reader for whoever comes. `false` when too many wait; it is gone then.
+    pub fn leave(&self, operation: OperationId, reader: Reader) -> bool {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = open.len() < MAX_UNCLAIMED;
+        if has_room {
+            open.insert(operation, reader);
+        }
+        has_room
+    }
+
+    /// The reader of an operation, once.
+    pub fn take(&self, operation: OperationId) -> Option<Reader> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&operation)
+    }
+}
+
 /// Relays for the operations of a new job, and their reader.
 pub fn open(
     job: JobId,
@@ -147,6 +171,17 @@ impl Reader {
     /// The relay of an operation.
     pub fn relay(&self, operation: OperationId) -> Option<&Arc<Relay>> {
         self.relays.get(&operation)
+    }
+
+    /// Somebody has come for it.
+    pub fn claimed(mut self) -> Self {
+        self.reason = READER_GONE;
+        self
+    }
+
+    /// Why it goes, if it goes before the end.
+    pub fn set_reason(&mut self, reason: &'static str) {
+        self.reason = reason;
     }
 
     /// Everything has ended and was taken.

@@ -1,5 +1,6 @@
 //! Jobs and operations over HTTP.
 
+mod channel;
 mod events;
 mod explain;
 mod machines;
@@ -24,6 +25,7 @@ use utoipa_axum::routes;
 
 use super::follow::{CHUNK_QUEUE, Follower, RELAY_QUEUE};
 use super::relay::Reader;
+use super::submit::CLAIM_WITHIN;
 use super::{JobFilter, Submitted};
 use crate::AppState;
 use crate::approvals::Gate;
@@ -47,6 +49,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(show_operation))
         .routes(routes!(signal_operation))
         .routes(routes!(cancel_operation))
+        .merge(channel::routes())
         .merge(explain::routes())
         .merge(input)
         .merge(output::routes())
@@ -59,7 +62,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// When this answers, the job is durable and under way. With `Idempotency-Key` it can be asked
 /// again without running twice. With `Accept: application/vnd.reeve.follow` the answer is the
 /// stream of `POST /api/jobs/{id}/follow`. With `relay` that stream is the only place its output ever
-/// goes to: a stream that breaks off cancels the job. Where the policy wants people to say yes first, the answer
+/// goes to: a stream that breaks off cancels the job. Relayed from one machine without that media
+/// type, its output goes to the channel (`GET /ws/operations/{id}`) that comes for it within 30 s. Where the policy wants people to say yes first, the answer
 /// is the problem `approval_required` with `approval`, and nothing was run.
 #[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = JobRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes asking again safe")),
@@ -79,13 +83,16 @@ async fn create_job(
         .transpose()
         .map_err(|_| ApiError::invalid("the Idempotency-Key is no visible ASCII text"))?;
     if request.relay && !request.dry_run && !wants_stream(&headers) {
-        return Err(ApiError::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "relay_needs_stream",
-            format!(
-                "what is relayed goes into the answer's stream; ask with 'Accept: {MEDIA_TYPE}'"
-            ),
-        ));
+        let targets = state.operations.check_request(&principal, &request)?;
+        if targets.len() != 1 {
+            return Err(ApiError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "relay_needs_stream",
+                format!(
+                    "what is relayed from several machines goes into the answer's stream; ask with 'Accept: {MEDIA_TYPE}'"
+                ),
+            ));
+        }
     }
     let submitted = match state.approvals.gate(&principal, &request, key.as_deref()).await? {
         Gate::Open => state.operations.submit(&principal, request, key).await?,
@@ -96,6 +103,10 @@ async fn create_job(
     };
     match submitted {
         Submitted::Preview(preview) => Ok(axum::Json(preview).into_response()),
+        Submitted::Relayed(job, reader) if !wants_stream(&headers) => {
+            state.operations.leave_for_channel(&job, reader, CLAIM_WITHIN)?;
+            Ok(created(&job))
+        }
         Submitted::Relayed(job, reader) => {
             let mut response =
                 follow(&state, &principal, job.id, &FollowRequest::default(), Some(reader))?;
@@ -107,11 +118,13 @@ async fn create_job(
             *response.status_mut() = StatusCode::CREATED;
             Ok(response)
         }
-        Submitted::Job(job) => {
-            let place = format!("/api/jobs/{}", job.id);
-            Ok((StatusCode::CREATED, [(header::LOCATION, place)], axum::Json(job)).into_response())
-        }
+        Submitted::Job(job) => Ok(created(&job)),
     }
+}
+
+fn created(job: &Job) -> Response {
+    let place = format!("/api/jobs/{}", job.id);
+    (StatusCode::CREATED, [(header::LOCATION, place)], axum::Json(job)).into_response()
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

@@ -114,6 +114,12 @@ impl Stdins {
         self.find(operation).map(|stdin| *stdin.state.borrow())
     }
 
+    /// How far an open stdin has got, from now on.
+    #[must_use]
+    pub fn watch(&self, operation: OperationId) -> Option<watch::Receiver<Arrived>> {
+        self.find(operation).map(|stdin| stdin.state.subscribe())
+    }
+
     /// Passes a piece on. Pieces may come at the same time, and again; they are sent in order and
     /// once per session. Answers when all of the piece has arrived, or after 10 s.
     pub async fn pass(

@@ -31,6 +31,9 @@ const MAX_OUTPUT_LIMIT: u64 = 1 << 40;
 /// The longest `Idempotency-Key`, bytes.
 const MAX_KEY: usize = 255;
 
+/// A relayed job without a stream is cancelled unless a channel comes for it by then.
+pub(super) const CLAIM_WITHIN: Duration = Duration::from_secs(30);
+
 /// What came of a request.
 pub(crate) enum Submitted {
     /// It was a dry run.
@@ -163,6 +166,39 @@ impl Operations {
                 Err(ApiError::internal("a preview of what was approved"))
             }
         }
+    }
+
+    /// Keeps the one reader of a relayed job of one operation for the channel that is to come for
+    /// it within this time.
+    ///
+    /// # Errors
+    /// 503 when too many wait already; the job is cancelled.
+    pub(crate) fn leave_for_channel(
+        &self,
+        job: &Job,
+        mut reader: Reader,
+        within: Duration,
+    ) -> Result<(), ApiError> {
+        let id = job.single.as_ref().map(|single| single.id);
+        let id = id.ok_or_else(|| ApiError::internal("a relay of several without a stream"))?;
+        reader.set_reason("nobody came in time for what was to be relayed");
+        if !self.0.unclaimed.leave(id, reader) {
+            return Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_relays",
+                "too many relayed operations wait for their channel; try again in half a minute",
+            )
+            .retry_after(within));
+        }
+        let (unclaimed, stop) = (self.0.unclaimed.clone(), self.0.tasks.token());
+        self.0.tasks.spawn("unclaimed relay", async move {
+            tokio::select! {
+                () = tokio::time::sleep(within) => {}
+                () = stop.cancelled() => {}
+            }
+            drop(unclaimed.take(id));
+        });
+        Ok(())
     }
 
     async fn admit(&self, admission: Admission) -> Result<Submitted, ApiError> {

@@ -1,5 +1,6 @@
 //! Stories of jobs: the real coordinator over real HTTP, scripted agents over real WebSockets.
 
+mod channel;
 mod input;
 mod relaying;
 mod requests;

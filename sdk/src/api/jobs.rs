@@ -192,6 +192,17 @@ impl JobRequest {
     }
 }
 
+/// A new size of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ResizeRequest {
+    /// At least 1.
+    pub columns: u16,
+    /// At least 1.
+    pub rows: u16,
+}
+
 /// A machine a job would go to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

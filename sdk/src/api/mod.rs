@@ -3,6 +3,7 @@
 
 mod approvals;
 mod auth;
+pub mod channel;
 pub mod follow;
 mod jobs;
 mod machines;
@@ -24,7 +25,7 @@ pub use auth::{
 pub use jobs::{
     CancelRequest, ExecuteCommandRequest, ExplainOperationRequest, InputAccepted, Job, JobCounts,
     JobPreview, JobRequest, JobState, Operation, OperationRequest, OperationState, OutputInfo,
-    Reason, Rollout, SignalRequest, Target,
+    Reason, ResizeRequest, Rollout, SignalRequest, Target,
 };
 pub use machines::{
     EnrolmentToken, EnrolmentTokenCreated, Machine, MachineChange, MachineState, NewEnrolmentToken,

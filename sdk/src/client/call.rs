@@ -121,6 +121,38 @@ impl Call {
 
     /// One attempt, up to the head of the answer.
     pub(crate) async fn attempt(&self) -> Result<Response, Error> {
+        let response = self.exchange(&[]).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(problem(response).await)
+    }
+
+    /// One attempt to turn the connection into a WebSocket.
+    pub(crate) async fn upgrade(&self) -> Result<reqwest::Upgraded, Error> {
+        let key = tokio_tungstenite::tungstenite::handshake::client::generate_key();
+        let response = self
+            .exchange(&[
+                ("connection", "Upgrade"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", &key),
+            ])
+            .await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(problem(response).await);
+        }
+        let accept = response.headers().get("sec-websocket-accept");
+        let expected = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+        if accept.is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
+            return Err(Error::protocol(
+                "the address answered with something else than a WebSocket",
+            ));
+        }
+        response.upgrade().await.map_err(|error| self.transport_error(error))
+    }
+
+    async fn exchange(&self, headers: &[(&str, &str)]) -> Result<Response, Error> {
         let inner = &self.client.inner;
         let mut request = inner.http.request(self.method.clone(), self.url.clone());
         if let Some(authorization) = &inner.authorization {
@@ -138,24 +170,21 @@ impl Call {
         if let Some((body, kind)) = &self.body {
             request = request.header(CONTENT_TYPE, *kind).body(body.clone());
         }
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
-        let response = match answer {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.transport_error(error)),
-            Err(_) => {
-                return Err(Error::Connect {
-                    url: self.client.url().to_owned(),
-                    why: format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
-                    transient: true,
-                    sent: true,
-                    source: None,
-                });
-            }
-        };
-        if response.status().is_success() {
-            return Ok(response);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
-        Err(problem(response).await)
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        match answer {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.transport_error(error)),
+            Err(_) => Err(Error::Connect {
+                url: self.client.url().to_owned(),
+                why: format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+                transient: true,
+                sent: true,
+                source: None,
+            }),
+        }
     }
 
     /// Attempts until one succeeds, is refused for good, or time is up.

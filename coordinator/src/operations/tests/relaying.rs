@@ -97,10 +97,11 @@ async fn relayed_output_comes_in_order_and_is_not_kept() {
 async fn relay_is_asked_for_with_a_stream_and_once() {
     on_each_engine(|site| async move {
         let mut agent = site.online("web-1").await;
+        site.online("web-2").await;
         let plain = site
             .server
             .request_as(&site.admin, Method::POST, "/api/jobs")
-            .json(&request())
+            .json(&with(shell("web-*"), json!({ "relay": true })))
             .send()
             .await
             .expect("an answer");
