@@ -8,6 +8,7 @@ mod durations;
 mod exit;
 mod failure;
 mod output;
+mod target;
 mod task;
 mod terminal;
 mod watch;
