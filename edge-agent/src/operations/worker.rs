@@ -193,7 +193,8 @@ pub fn lost_answer(error: &io::Error) -> Failure {
     Failure::new("io", format!("the answer could not be written: {error}"))
 }
 
-fn tell(failure: &Failure) {
+/// Writes a warning, or why it failed, as one line on stderr.
+pub fn tell(failure: &Failure) {
     if let Ok(mut line) = serde_json::to_vec(failure) {
         line.push(b'\n');
         let _ = io::stderr().write_all(&line);

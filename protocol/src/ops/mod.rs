@@ -3,6 +3,8 @@
 mod effect;
 mod execute_command;
 pub mod explain_operation;
+pub mod file_find;
+pub mod file_grep;
 mod file_history;
 mod file_list;
 mod file_mkdir;
@@ -24,6 +26,8 @@ pub use execute_command::{
     Command, ExecuteCommand, InvalidCommand, Leftovers, Mode, Network, SpoolFull, Stdin,
 };
 pub use explain_operation::{ExplainOperation, Findings};
+pub use file_find::FileFind;
+pub use file_grep::{FileGrep, GrepBinary, GrepFound, GrepLine, GrepReport, GrepText};
 pub use file_history::{FileDeed, FileHistory, FileVersion};
 pub use file_list::{
     DEFAULT_LIST_ENTRIES, FileList, FileListLine, FileListMore, MAX_LIST_DEPTH, MAX_LIST_ENTRIES,
@@ -57,6 +61,8 @@ pub trait Operation: serde::Serialize + serde::de::DeserializeOwned {
 macro_rules! for_each_work {
     ($then:ident) => {
         $then! {
+            FileFind: "List what there is beneath a path.",
+            FileGrep: "Search files for a pattern.",
             FileStat: "Look at what is at a path.",
             ProcessList: "List the processes of a machine.",
             ProcessSignal: "Send a signal to processes, named so that no other is hit.",

@@ -172,6 +172,25 @@ impl Place {
             .is_ok_and(|about| about.identity() == self.about.identity())
     }
 
+    /// Whether it is on a file system that the kernel makes up: endless, slow, and with effects of
+    /// its own when it is read.
+    #[must_use]
+    pub fn is_of_kernel(&self) -> bool {
+        // statfs(2): proc, sysfs, cgroup2, cgroup, debugfs, tracefs, securityfs, bpf.
+        const KINDS: [i64; 8] = [
+            0x9fa0,
+            0x6265_6572,
+            0x6367_7270,
+            0x0027_e0eb,
+            0x6462_6720,
+            0x7472_6163,
+            0x7363_6673,
+            0xcafe_4a11,
+        ];
+        #[allow(clippy::useless_conversion, reason = "widths differ between processors")]
+        rustix::fs::fstatfs(&self.fd).is_ok_and(|about| KINDS.contains(&i64::from(about.f_type)))
+    }
+
     /// What is there now.
     ///
     /// # Errors

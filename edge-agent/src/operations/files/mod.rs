@@ -1,6 +1,10 @@
 //! What is done with files.
 
+mod chosen;
+mod find;
+mod grep;
 mod history;
+mod lines;
 mod list;
 mod mkdir;
 mod mode;
@@ -8,6 +12,7 @@ mod moving;
 mod remove;
 mod restore;
 mod stat;
+mod walk;
 
 use reeve_protocol::ops::{Failure, FileKind, RemotePath};
 
