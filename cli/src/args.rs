@@ -7,8 +7,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    approvals, ask, audit, completion, contexts, doctor, jobs, keys, kill, login, machines, models,
-    ps, run, status, tasks, tokens, usage, users, vault, version,
+    approvals, ask, audit, completion, contexts, doctor, files, jobs, keys, kill, login, machines,
+    models, ps, run, status, tasks, tokens, usage, users, vault, version,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -136,6 +136,8 @@ pub enum Command {
     Policy(approvals::Policy),
     /// Look at, follow and cancel what was run
     Jobs(jobs::Jobs),
+    /// Look at, search and change files on machines
+    Files(files::Files),
     /// Look at and change machines
     Machines(machines::Machines),
     /// Show what runs on machines
@@ -193,7 +195,7 @@ mod tests {
             let limit = match path {
                 "reeve run" => 42,
                 // One line per command.
-                "reeve" => 42,
+                "reeve" => 60,
                 _ => 24,
             };
             assert!(lines <= limit, "{path} -h has {lines} lines:\n{help}");

@@ -104,7 +104,8 @@ pub fn json_line<T: Serialize>(item: &T) -> Result<String, Failure> {
     serde_json::to_string(item).map(|text| text + "\n").map_err(unwritable)
 }
 
-fn yaml<T: Serialize>(item: &T) -> Result<String, Failure> {
+/// YAML.
+pub fn yaml<T: Serialize>(item: &T) -> Result<String, Failure> {
     serde_yaml_ng::to_string(item).map_err(unwritable)
 }
 

@@ -8,6 +8,7 @@ pub mod completion;
 pub mod contexts;
 pub mod doctor;
 pub mod explain;
+pub mod files;
 pub mod jobs;
 pub mod keys;
 pub mod kill;
@@ -47,6 +48,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Approvals(command) => command.perform(&global).await,
         Command::Policy(command) => command.perform(&global).await,
         Command::Jobs(command) => command.perform(&global).await,
+        Command::Files(command) => command.perform(&global).await,
         Command::Machines(command) => command.perform(&global).await,
         Command::Ps(command) => command.perform(&global).await,
         Command::Kill(command) => command.perform(&global).await,

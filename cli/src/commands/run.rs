@@ -280,7 +280,7 @@ fn parse_batch(text: &str) -> Result<String, String> {
 }
 
 /// `500000`, `64KiB`, `10M`, `1GiB`: all units are binary.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
