@@ -157,11 +157,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// One that does nothing by itself.
+    /// One whose answer goes to a file.
     #[cfg(test)]
-    pub(crate) fn idle(order: Order, rules: Rules) -> Self {
-        let null = || File::options().read(true).write(true).open("/dev/null").expect("/dev/null");
-        Self { order, rules, stdin: null(), stdout: BufWriter::new(null()), warnings: 0 }
+    pub(crate) fn with_answer(order: Order, rules: Rules, answer: File) -> Self {
+        let stdin = File::open("/dev/null").expect("/dev/null");
+        Self { order, rules, stdin, stdout: BufWriter::new(answer), warnings: 0 }
     }
 
     /// Writes one JSON document as the answer.

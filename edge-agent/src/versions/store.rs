@@ -28,6 +28,10 @@ pub struct Store {
     path: PathBuf,
     rules: VersionRules,
     index: Index,
+    /// Bytes of all contents in it, each once.
+    total: u64,
+    /// How many versions have which content.
+    users: HashMap<String, u32>,
     /// Inode and length of the index as it was read.
     known: Option<(u64, u64)>,
 }
@@ -38,7 +42,8 @@ pub struct Locked(#[allow(dead_code, reason = "held for its lock")] File);
 impl Store {
     /// One that need not be there yet.
     pub fn new(path: PathBuf, rules: VersionRules) -> Self {
-        Self { path, rules, index: Index::default(), known: None }
+        let (index, users) = (Index::default(), HashMap::new());
+        Self { path, rules, index, total: 0, users, known: None }
     }
 
     /// Makes its folders if need be.
@@ -112,6 +117,7 @@ impl Store {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         self.index = Index::parse(&bytes)?;
+        self.count_anew();
         if bytes.is_empty() {
             let head = Index::write(&[], self.index.next)?;
             self.index.whole = u64::try_from(head.len()).unwrap_or(0);
@@ -153,6 +159,7 @@ impl Store {
         self.index.whole += u64::try_from(line.len()).unwrap_or(0);
         self.known = Some((file.metadata()?.ino(), self.index.whole));
         self.index.next += 1;
+        self.count(&version);
         self.index.versions.push(version.clone());
         self.evict(&locked)?;
         Ok(version)
@@ -209,13 +216,35 @@ impl Store {
         fs::rename(&new, &path)?;
         self.index.whole = u64::try_from(bytes.len()).unwrap_or(0);
         self.known = Some((file.metadata()?.ino(), self.index.whole));
-        let used: HashSet<&str> = self.index.versions.iter().filter_map(hash_of).collect();
-        for hash in dropped.iter().filter_map(hash_of).filter(|hash| !used.contains(hash)) {
+        self.count_anew();
+        for hash in dropped.iter().filter_map(hash_of) {
+            if self.users.contains_key(hash) {
+                continue;
+            }
             // Named twice among those that were dropped, perhaps.
             let _ = fs::remove_file(self.blob(hash));
         }
         let _ = locked;
         Ok(())
+    }
+
+    fn count_anew(&mut self) {
+        self.total = 0;
+        self.users.clear();
+        let versions = std::mem::take(&mut self.index.versions);
+        for version in &versions {
+            self.count(version);
+        }
+        self.index.versions = versions;
+    }
+
+    fn count(&mut self, version: &FileVersion) {
+        let Some(hash) = hash_of(version) else { return };
+        let users = self.users.entry(hash.to_owned()).or_default();
+        *users += 1;
+        if *users == 1 {
+            self.total = self.total.saturating_add(version.size);
+        }
     }
 
     /// How many of the oldest have to go.
@@ -227,14 +256,10 @@ impl Store {
         if versions.len() > MAX_VERSIONS {
             first = first.max(versions.len() - (MAX_VERSIONS - MAX_VERSIONS / 10));
         }
-        // Each content once, at its newest version.
-        let mut sizes = HashMap::new();
-        for version in versions {
-            sizes.extend(hash_of(version).map(|hash| (hash, version.size)));
-        }
-        if sizes.values().sum::<u64>() <= self.rules.max_bytes {
+        if self.total <= self.rules.max_bytes {
             return first;
         }
+        // Each content once, at its newest version.
         let (mut seen, mut total) = (HashSet::new(), 0u64);
         for (at, version) in versions.iter().enumerate().rev() {
             if let Some(hash) = hash_of(version)
@@ -251,10 +276,9 @@ impl Store {
 
     /// Removes contents that no line names, and what was never finished.
     fn sweep(&self, _locked: &Locked) -> io::Result<()> {
-        let used: HashSet<&str> = self.index.versions.iter().filter_map(hash_of).collect();
         for folder in fs::read_dir(self.path.join("blobs"))?.flatten() {
             for blob in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-                if !blob.file_name().to_str().is_some_and(|name| used.contains(name)) {
+                if !blob.file_name().to_str().is_some_and(|name| self.users.contains_key(name)) {
                     fs::remove_file(blob.path())?;
                 }
             }

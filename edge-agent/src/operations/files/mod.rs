@@ -48,3 +48,6 @@ pub fn check_content(
         "{shown} has changed: its content is {found} now; nothing was done; look at it and try again"
     )))
 }
+
+#[cfg(test)]
+mod tests;

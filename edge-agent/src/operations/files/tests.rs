@@ -1,0 +1,523 @@
+//! Bad input and bad luck: one clear error each, and what was there stays as it was.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::mount::{MsFlags, mount};
+use reeve_protocol::OperationId;
+use reeve_protocol::ops::{
+    Failure, FileEntry, FileHistory, FileKind, FileList, FileListLine, FileMkdir, FileMode,
+    FileMove, FileRemove, FileRemoved, FileRestore, FileStat, FileVersion, RemotePath,
+};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use crate::host::paths::Rules;
+use crate::operations::worker::{Order, Perform, Worker};
+use crate::policy::VersionRules;
+
+/// A machine with a folder that may be touched and one that may not.
+struct Machine {
+    folder: TempDir,
+    state: PathBuf,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["in", "in/sub", "in/blocked", "out", "state"] {
+            fs::create_dir(folder.path().join(name)).expect("made");
+        }
+        for name in ["in/file", "in/sub/inner", "in/blocked/secret", "out/other"] {
+            fs::write(folder.path().join(name), name).expect("written");
+        }
+        let state = folder.path().join("state");
+        Self { folder, state }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn path(&self, name: impl AsRef<[u8]>) -> RemotePath {
+        Rules::to_remote(self.folder.path()).join(name.as_ref())
+    }
+
+    fn try_perform(&self, work: impl Perform) -> (Result<(), Failure>, Vec<u8>) {
+        let allowed = [self.at("in").to_str().expect("text").to_owned()];
+        let blocked = [self.at("in/blocked").to_str().expect("text").to_owned()];
+        let rules = Rules::new(&allowed, &blocked, &self.state).expect("rules");
+        let order = Order {
+            id: OperationId(uuid::Uuid::from_u128(9)),
+            name: "test".to_owned(),
+            body: Vec::new(),
+            allowed: Vec::new(),
+            blocked: Vec::new(),
+            state: self.state.clone(),
+            policy: self.at("policy"),
+            versions: VersionRules::default(),
+        };
+        let mut answer = tempfile::tempfile().expect("a file");
+        let copy = answer.try_clone().expect("cloned");
+        let mut worker = Worker::with_answer(order, rules, copy);
+        let done = work.validate().map_err(|error| Failure::new("invalid", error.to_string()));
+        let done = done.and_then(|()| work.perform(&mut worker));
+        drop(worker);
+        let mut bytes = Vec::new();
+        answer.rewind().expect("rewound");
+        answer.read_to_end(&mut bytes).expect("read");
+        (done, bytes)
+    }
+
+    #[track_caller]
+    fn perform<T: DeserializeOwned>(&self, work: impl Perform) -> T {
+        let (done, answer) = self.try_perform(work);
+        done.expect("done");
+        serde_json::from_slice(&answer).expect("an answer")
+    }
+
+    #[track_caller]
+    fn lines<T: DeserializeOwned>(&self, work: impl Perform) -> Vec<T> {
+        let (done, answer) = self.try_perform(work);
+        done.expect("done");
+        let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("a line")).collect()
+    }
+
+    fn code(&self, work: impl Perform) -> String {
+        self.try_perform(work).0.err().map_or_else(String::new, |failure| failure.code)
+    }
+
+    fn history(&self, name: impl AsRef<[u8]>) -> Vec<FileVersion> {
+        self.lines(FileHistory::new(self.path(name)))
+    }
+
+    /// Everything there is but the agent's state, with what it holds.
+    fn picture(&self) -> Vec<(PathBuf, u32, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.at("in"), self.at("out")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("read") {
+                let path = entry.expect("an entry").path();
+                let about = fs::symlink_metadata(&path).expect("there");
+                let content = if about.is_file() { fs::read(&path).expect("read") } else { vec![] };
+                if about.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.push((path, about.mode(), content));
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+fn stat(path: RemotePath) -> FileStat {
+    FileStat { path, follow: true, hash: true }
+}
+
+fn moved(from: RemotePath, to: RemotePath) -> FileMove {
+    FileMove { replace: true, ..FileMove::new(from, to) }
+}
+
+fn removed(path: RemotePath) -> FileRemove {
+    FileRemove { recursive: true, ..FileRemove::new(path) }
+}
+
+fn mode(path: RemotePath) -> FileMode {
+    FileMode { mode: Some(0o600), recursive: true, ..FileMode::new(path) }
+}
+
+#[test]
+fn what_the_policy_does_not_allow_is_neither_seen_nor_touched() {
+    let machine = Machine::new();
+    symlink(machine.at("out"), machine.at("in/escape")).expect("linked");
+    symlink(machine.at("in/blocked"), machine.at("in/hidden")).expect("linked");
+    fs::hard_link(machine.at("in/blocked/secret"), machine.at("in/linked")).expect("linked");
+    let before = machine.picture();
+    let file = || machine.path("in/file");
+    for name in [
+        "out/other",
+        "out/nothing",
+        "in/escape/other",
+        "in/blocked/secret",
+        "in/blocked/nothing",
+        "in/hidden/secret",
+        "in/linked",
+        "state/journal",
+        "in/escape/new",
+    ] {
+        let path = || machine.path(name);
+        let codes = [
+            machine.code(stat(path())),
+            machine.code(removed(path())),
+            machine.code(moved(path(), machine.path("in/new"))),
+            machine.code(moved(file(), path())),
+            machine.code(mode(path())),
+            machine.code(FileHistory::new(path())),
+            machine.code(FileRestore::new(path(), 1)),
+        ];
+        let expected = |at: usize| match name {
+            // That it is there is no secret, and it has no version.
+            "in/linked" if at == 5 => "",
+            "in/linked" if at == 6 => "no_such_version",
+            _ => "policy_path",
+        };
+        for (at, code) in codes.iter().enumerate() {
+            assert_eq!(code, expected(at), "{name}, {at}");
+        }
+    }
+    for name in ["out", "in/escape", "in/blocked", "in/hidden"] {
+        assert_eq!(machine.code(FileList::new(machine.path(name))), "policy_path", "{name}");
+    }
+    for name in ["out/new", "in/escape/new", "in/blocked/new", "in/blocked"] {
+        let make = FileMkdir { parents: true, ..FileMkdir::new(machine.path(name)) };
+        assert_eq!(machine.code(FileMkdir { parents: false, ..make.clone() }), "policy_path");
+        assert_eq!(machine.code(make), "policy_path", "{name}");
+    }
+    // What holds something of it is not taken away as a whole either.
+    for work in [removed(machine.path("in")), removed(machine.path("in/"))] {
+        assert_eq!(machine.code(work), "policy_path");
+    }
+    assert_eq!(machine.code(moved(machine.path("in"), machine.path("in2"))), "policy_path");
+    assert_eq!(machine.picture(), before);
+}
+
+#[test]
+fn what_is_no_file_or_no_folder_is_said_so() {
+    let machine = Machine::new();
+    for name in ["in/pipe", "in/socket"] {
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&machine.at(name), mode).expect("made");
+    }
+    symlink("nothing", machine.at("in/dangling")).expect("linked");
+    let before = machine.picture();
+    let path = |name: &str| machine.path(name);
+    // Nothing waits for the other end of a pipe.
+    assert_eq!(machine.code(stat(path("in/pipe"))), "");
+    let hash = Some("0".repeat(64));
+    let guarded = FileRemove { if_match: hash.clone(), ..FileRemove::new(path("in/pipe")) };
+    assert_eq!(machine.code(guarded), "changed");
+    let guarded = FileRemove { if_match: hash.clone(), ..FileRemove::new(path("in/sub")) };
+    assert_eq!(machine.code(guarded), "is_a_directory");
+    let guarded = FileRemove { if_match: hash, ..FileRemove::new(path("in/file")) };
+    assert_eq!(machine.code(guarded), "changed");
+    for (code, expected) in [
+        (machine.code(FileList::new(path("in/file"))), "not_a_directory"),
+        (machine.code(FileList::new(path("in/pipe"))), "not_a_directory"),
+        (machine.code(stat(path("in/file/x"))), "not_a_directory"),
+        (machine.code(stat(path("in/dangling"))), "not_found"),
+        (machine.code(stat(path("in/nothing"))), "not_found"),
+        (machine.code(FileRemove::new(path("in/nothing"))), "not_found"),
+        (machine.code(FileRemove::new(path("in/sub"))), "not_empty"),
+        (machine.code(FileMkdir::new(path("in/file"))), "exists"),
+        (machine.code(FileMkdir::new(path("in/dangling"))), "exists"),
+        (machine.code(FileMkdir::new(path("in/no/new"))), "not_found"),
+        (machine.code(mode(path("in/dangling"))), "symlink"),
+        (machine.code(FileMove::new(path("in/sub"), path("in/file"))), "exists"),
+        (machine.code(moved(path("in/sub"), path("in/file"))), "not_a_directory"),
+        (machine.code(moved(path("in/file"), path("in/sub"))), "is_a_directory"),
+        (machine.code(moved(path("in/sub"), path("in/sub/deeper"))), "invalid"),
+        (machine.code(moved(path("in/file"), path("in/file"))), "same_file"),
+        (machine.code(FileMove::new(path("in/file"), path("in/sub/inner"))), "exists"),
+        (machine.code(FileRestore::new(path("in/file"), 7)), "no_such_version"),
+        (machine.code(FileMkdir::new(path(&"x".repeat(300)).join(b"y"))), "policy_path"),
+        (machine.code(FileMkdir::new(path(&format!("in/{}", "x".repeat(300))))), "name_too_long"),
+        (machine.code(stat(RemotePath::from("/a/../b"))), "invalid"),
+    ] {
+        assert_eq!(code, expected);
+    }
+    let parents = FileMkdir { parents: true, ..FileMkdir::new(path("in/file/new")) };
+    assert_eq!(machine.code(parents), "not_a_directory");
+    assert_eq!(machine.picture(), before);
+}
+
+#[test]
+fn any_name_is_made_listed_moved_and_removed() {
+    let machine = Machine::new();
+    for name in [&b"new\nline"[..], b"\"quo'ted\"", b"-rf", b"\xff\xfe", b" ", b"$(id)", b"..."] {
+        let path = machine.path("in").join(name);
+        let made: FileEntry = machine.perform(FileMkdir::new(path.clone()));
+        assert_eq!((&made.path, made.kind, made.mode), (&path, FileKind::Directory, 0o755));
+        let file = path.join(name);
+        fs::write(Rules::to_path(&file), name).expect("written");
+        let listed: Vec<FileListLine> = machine.lines(FileList::new(path.clone()));
+        let [FileListLine::Entry(entry)] = &listed[..] else { panic!("{listed:?}") };
+        assert_eq!(entry.path, file);
+        let other = path.join(b"other");
+        let entry: FileEntry = machine.perform(FileMove::new(file.clone(), other.clone()));
+        assert_eq!(entry.path, other);
+        let gone: FileRemoved = machine.perform(removed(path.clone()));
+        assert_eq!((gone.files, gone.folders, gone.versions), (1, 1, 1));
+        let versions: Vec<FileVersion> = machine.lines(FileHistory::new(other.clone()));
+        let restore = FileRestore { parents: true, ..FileRestore::new(other, versions[0].id) };
+        let back: FileEntry = machine.perform(restore);
+        assert_eq!(fs::read(Rules::to_path(&back.path)).expect("read"), name);
+    }
+}
+
+#[test]
+fn lists_say_that_there_is_more() {
+    let machine = Machine::new();
+    for number in 0..50 {
+        fs::write(machine.at(&format!("in/sub/{number:02}")), "").expect("written");
+    }
+    let some = FileList { limit: 10, ..FileList::new(machine.path("in/sub")) };
+    let lines: Vec<FileListLine> = machine.lines(some);
+    assert_eq!(lines.len(), 11);
+    assert!(
+        matches!(&lines[9], FileListLine::Entry(entry) if entry.path == machine.path("in/sub/09"))
+    );
+    assert!(matches!(&lines[10], FileListLine::More(more) if more.more_than == 10));
+    let all: Vec<FileListLine> =
+        machine.lines(FileList { limit: 51, ..FileList::new(machine.path("in/sub")) });
+    assert_eq!(all.len(), 51);
+    // A tree, without what is blocked.
+    let tree = FileList { depth: 5, limit: 3, ..FileList::new(machine.path("in")) };
+    let tree: Vec<FileListLine> = machine.lines(tree);
+    let names: Vec<_> = tree
+        .iter()
+        .filter_map(|line| match line {
+            FileListLine::Entry(entry) => Some(entry.path.clone()),
+            FileListLine::More(_) => None,
+        })
+        .collect();
+    assert_eq!(names, ["in/file", "in/sub", "in/sub/00"].map(|name| machine.path(name)));
+}
+
+#[test]
+fn what_is_replaced_or_removed_comes_back_as_it_was() {
+    let machine = Machine::new();
+    let (file, other) = (machine.path("in/file"), machine.path("in/sub/inner"));
+    fs::set_permissions(machine.at("in/file"), fs::Permissions::from_mode(0o4750)).expect("set");
+    std::os::unix::fs::chown(machine.at("in/file"), Some(7), Some(8)).expect("run as root");
+    // The kernel takes it away with the owner.
+    fs::set_permissions(machine.at("in/file"), fs::Permissions::from_mode(0o4750)).expect("set");
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 7);
+    File::options()
+        .append(true)
+        .open(machine.at("in/file"))
+        .and_then(|file| file.set_modified(time))
+        .expect("set");
+    let _: FileEntry = machine.perform(moved(other.clone(), file.clone()));
+    assert_eq!(fs::read(machine.at("in/file")).expect("read"), b"in/sub/inner");
+    let kept = machine.history("in/file");
+    assert_eq!(kept.len(), 1);
+    let wrong = FileRestore { if_match: Some("0".repeat(64)), ..FileRestore::new(file.clone(), 1) };
+    assert_eq!(machine.code(wrong), "changed");
+    let back: FileEntry = machine.perform(FileRestore::new(file.clone(), kept[0].id));
+    assert_eq!((back.mode, back.uid, back.gid, back.size), (0o4750, 7, 8, 7));
+    assert_eq!(back.modified_ns, 1_000_000_000_000_000_007);
+    assert_eq!(fs::read(machine.at("in/file")).expect("read"), b"in/file");
+    // What was there in between is a version too.
+    let hashes: Vec<_> = machine.history("in/file").into_iter().map(|it| it.hash).collect();
+    assert_eq!(hashes[0], Some(blake3::hash(b"in/sub/inner").to_hex().to_string()));
+    let _: FileRemoved = machine.perform(FileRemove::new(file.clone()));
+    let newest = machine.history("in/file")[0].id;
+    let _: FileEntry = machine.perform(FileRestore::new(file.clone(), newest));
+    assert_eq!(fs::read(machine.at("in/file")).expect("read"), b"in/file");
+    // Links are kept as links.
+    symlink("file", machine.at("in/link")).expect("linked");
+    let link = machine.path("in/link");
+    let _: FileRemoved = machine.perform(FileRemove::new(link.clone()));
+    let id = machine.history("in/link")[0].id;
+    let back: FileEntry = machine.perform(FileRestore::new(link, id));
+    assert_eq!(back.target, Some(RemotePath::from("file")));
+    // A content that was tampered with does not come back.
+    let blobs = machine.state.join("versions/blobs");
+    for folder in fs::read_dir(blobs).expect("read").flatten() {
+        for blob in fs::read_dir(folder.path()).expect("read").flatten() {
+            fs::write(blob.path(), b"evil567").expect("written");
+        }
+    }
+    let before = machine.picture();
+    assert_eq!(machine.code(FileRestore::new(file, newest)), "version_damaged");
+    assert_eq!(machine.picture(), before);
+}
+
+#[test]
+fn bits_and_owners_change_within_and_never_through_links() {
+    let machine = Machine::new();
+    symlink(machine.at("out/other"), machine.at("in/sub/link")).expect("linked");
+    let change = FileMode {
+        clear: 0o777,
+        add: 0o640,
+        add_search: 0o110,
+        user: Some("7".to_owned()),
+        group: Some("root".to_owned()),
+        recursive: true,
+        ..FileMode::new(machine.path("in/sub"))
+    };
+    machine.perform::<serde_json::Value>(change);
+    let about = |name: &str| fs::symlink_metadata(machine.at(name)).expect("there");
+    assert_eq!((about("in/sub").mode() & 0o7777, about("in/sub").uid()), (0o750, 7));
+    assert_eq!((about("in/sub/inner").mode() & 0o7777, about("in/sub/inner").uid()), (0o640, 7));
+    assert_eq!((about("in/sub/link").uid(), about("out/other").uid()), (7, 0));
+    assert_eq!(about("out/other").mode() & 0o7777, 0o644);
+    let nobody =
+        FileMode { user: Some("no-such-user".to_owned()), ..FileMode::new(machine.path("in")) };
+    assert_eq!(machine.code(nobody), "unknown_user");
+    // What is blocked on the way is told of and left as it is.
+    assert_eq!(machine.code(mode(machine.path("in"))), "incomplete");
+    assert_eq!(about("in/blocked").mode() & 0o7777, 0o755);
+}
+
+/// The rights of a user who owns nothing, for one thread.
+fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::unistd::setfsgid(nix::unistd::Gid::from_raw(65_534));
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+            work()
+        });
+        thread.join().expect("it ran")
+    })
+}
+
+#[test]
+fn what_the_agents_user_may_not_do_is_said_so() {
+    let machine = Machine::new();
+    let open = |name: &str, mode| {
+        fs::set_permissions(machine.at(name), fs::Permissions::from_mode(mode)).expect("set");
+    };
+    open("", 0o755);
+    open("in/sub", 0o700);
+    fs::write(machine.at("in/secret"), "x").expect("written");
+    open("in/secret", 0o600);
+    let before = machine.picture();
+    let path = |name: &str| machine.path(name);
+    let codes = as_nobody(|| {
+        [
+            machine.code(stat(path("in/secret"))),
+            machine.code(stat(path("in/sub/inner"))),
+            machine.code(FileList::new(path("in/sub"))),
+            machine.code(FileMkdir::new(path("in/new"))),
+            machine.code(FileRemove { no_version: true, ..FileRemove::new(path("in/file")) }),
+            machine.code(FileRemove { no_version: true, ..removed(path("in/sub")) }),
+            machine.code(FileMove::new(path("in/file"), path("in/new"))),
+            machine.code(FileMode { recursive: false, ..mode(path("in/file")) }),
+        ]
+    });
+    assert_eq!(codes, [const { "not_permitted" }; 8]);
+    // A version that cannot be kept keeps the file.
+    let code = as_nobody(|| machine.code(FileRemove::new(path("in/file"))));
+    assert_eq!(code, "version_not_kept");
+    assert_eq!(machine.picture(), before);
+}
+
+/// A small file system at a path, in a view of the files that ends with the thread.
+fn with_small_disk(point: &Path, work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+                .expect("run the tests as root");
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
+            let size = Some("size=256k");
+            mount(Some("tmpfs"), point, Some("tmpfs"), MsFlags::empty(), size).expect("mounted");
+            work();
+        });
+        thread.join().expect("it ran");
+    });
+}
+
+#[test]
+fn full_disk_leaves_everything_as_it_was() {
+    let machine = Machine::new();
+    fs::write(machine.at("in/file"), vec![7; 512 * 1024]).expect("written");
+    let _: FileRemoved = machine.perform(FileRemove::new(machine.path("in/file")));
+    let id = machine.history("in/file")[0].id;
+    // Back to where there is no space.
+    with_small_disk(&machine.at("in"), || {
+        fs::write(machine.at("in/file"), "new").expect("written");
+        let before = machine.picture();
+        assert_eq!(machine.code(FileRestore::new(machine.path("in/file"), id)), "disk_full");
+        assert_eq!(machine.picture(), before);
+        // Another file system is no place to move to.
+        fs::write(machine.at("in/here"), "x").expect("written");
+        let there = tempfile::tempdir_in(machine.at("in")).expect("a folder");
+        let none: Option<&str> = None;
+        mount(Some("tmpfs"), there.path(), Some("tmpfs"), MsFlags::empty(), none).expect("mounted");
+        let to = Rules::to_remote(there.path()).join(b"there");
+        assert_eq!(machine.code(FileMove::new(machine.path("in/here"), to)), "other_file_system");
+        let point = Rules::to_remote(there.path());
+        assert_eq!(machine.code(removed(point)), "mount_point");
+        nix::mount::umount(there.path()).expect("unmounted");
+    });
+    // No space for the version.
+    fs::write(machine.at("in/file"), vec![8; 512 * 1024]).expect("written");
+    let before = machine.picture();
+    with_small_disk(&machine.state, || {
+        let remove = FileRemove::new(machine.path("in/file"));
+        assert_eq!(machine.code(remove.clone()), "version_not_kept");
+        assert_eq!(machine.code(removed(machine.path("in/sub"))), "version_not_kept");
+        assert_eq!(machine.picture(), before);
+        assert_eq!(machine.code(FileRemove { no_version: true, ..remove }), "");
+    });
+}
+
+#[test]
+fn ten_thousand_files_go_with_a_version_each() {
+    let machine = Machine::new();
+    for number in 0..10_000 {
+        fs::write(machine.at(&format!("in/sub/{number}")), format!("{number}")).expect("written");
+    }
+    let gone: FileRemoved = machine.perform(removed(machine.path("in/sub")));
+    assert_eq!((gone.files, gone.folders, gone.versions), (10_001, 1, 10_001));
+    assert!(!machine.at("in/sub").exists());
+    let all = FileHistory { beneath: true, ..FileHistory::new(machine.path("in/sub")) };
+    assert_eq!(machine.lines::<FileVersion>(all).len(), 10_001);
+}
+
+/// Somebody swaps folders for links to what is outside while they are worked on.
+#[test]
+fn swapped_links_never_lead_a_change_outside() {
+    let machine = Machine::new();
+    symlink(machine.at("out"), machine.at("in/link")).expect("linked");
+    fs::set_permissions(machine.at("out/other"), fs::Permissions::from_mode(0o644)).expect("set");
+    let inode = || fs::symlink_metadata(machine.at("out/other")).expect("there").ino();
+    let before = inode();
+    let over = AtomicBool::new(false);
+    let mut changed = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (sub, link) = (machine.at("in/sub"), machine.at("in/link"));
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            while !over.load(Ordering::Relaxed) {
+                let cwd = rustix::fs::CWD;
+                // It may be gone for a moment, when it was moved or removed.
+                let _ = rustix::fs::renameat_with(cwd, &sub, cwd, &link, exchange);
+            }
+        });
+        for round in 0..400 {
+            let path = |name: &str| machine.path(name);
+            let inner = machine.at("in/sub/other");
+            let _ = fs::create_dir(machine.at("in/sub"));
+            let _ = (round % 4 == 0).then(|| fs::write(&inner, "inside"));
+            let codes = [
+                machine.code(mode(path("in/sub/other"))),
+                machine.code(FileMode { recursive: true, ..mode(path("in/sub")) }),
+                machine.code(moved(path("in/file"), path("in/sub/other"))),
+                machine.code(moved(path("in/sub/other"), path("in/file"))),
+                machine
+                    .code(FileRemove { no_version: true, ..FileRemove::new(path("in/sub/other")) }),
+                machine.code(FileMkdir::new(path("in/sub/new"))),
+                machine.code(FileRemove { no_version: true, ..removed(path("in/sub/new")) }),
+            ];
+            changed += codes.iter().filter(|code| code.is_empty()).count();
+            let _ = fs::write(machine.at("in/file"), "inside");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(changed > 0);
+    let outside: Vec<_> = fs::read_dir(machine.at("out")).expect("read").flatten().collect();
+    assert_eq!((outside.len(), inode()), (1, before), "{outside:?}");
+    assert_eq!(fs::symlink_metadata(machine.at("out/other")).expect("there").mode() & 0o777, 0o644);
+    let drafts = fs::read_dir(machine.at("in")).expect("read").flatten();
+    let left = drafts.filter(|entry| entry.file_name().as_bytes().starts_with(b".reeve")).count();
+    assert_eq!(left, 0);
+}
