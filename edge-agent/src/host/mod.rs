@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod copying;
 pub mod facts;
 pub mod files;
 pub mod journalctl;

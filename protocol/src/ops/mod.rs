@@ -1,5 +1,6 @@
 //! The operations: one file each. An agent says in `hello` which of them it can do.
 
+pub mod copy_stream;
 mod effect;
 mod execute_command;
 pub mod explain_operation;
@@ -10,9 +11,11 @@ mod file_list;
 mod file_mkdir;
 mod file_mode;
 mod file_move;
+mod file_read;
 mod file_remove;
 mod file_restore;
 mod file_stat;
+mod file_write;
 mod hash;
 mod log_read;
 mod open_terminal;
@@ -35,9 +38,14 @@ pub use file_list::{
 pub use file_mkdir::FileMkdir;
 pub use file_mode::{FileMode, FileModeChanged};
 pub use file_move::FileMove;
+pub use file_read::{FileIdentity, FileRead};
 pub use file_remove::{FileRemove, FileRemoved};
 pub use file_restore::FileRestore;
 pub use file_stat::{FileEntry, FileKind, FileStat};
+pub use file_write::{
+    Existing, FileWrite, LinkRule, PARTIAL_PREFIX, WriteAnswer, WriteDeed, WriteDone, WriteReady,
+    Written,
+};
 pub use hash::check_hash;
 pub use log_read::{LogRead, LogRecord, TimeFrom};
 pub use open_terminal::{
@@ -74,6 +82,8 @@ macro_rules! for_each_work {
             FileRemove: "Remove a file or folder.",
             FileHistory: "List the versions of a file that were kept before it was changed or removed.",
             FileRestore: "Put back a version of a file.",
+            FileRead: "Read a file or a folder.",
+            FileWrite: "Write a file or a folder.",
         }
     };
 }

@@ -1,6 +1,7 @@
 //! What is done with files.
 
 mod chosen;
+mod copy;
 mod find;
 mod grep;
 mod history;

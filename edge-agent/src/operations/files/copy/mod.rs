@@ -1,0 +1,20 @@
+//! `file_read` and `file_write`: content on its way from and to this machine's disks.
+
+mod incoming;
+mod outgoing;
+mod partial;
+mod read;
+mod target;
+mod write;
+
+use reeve_protocol::ops::{Failure, RemotePath};
+
+/// For what is neither a file nor a folder: reading a FIFO waits for a writer, a device may have no
+/// end.
+fn not_a_file(path: &RemotePath, what: &str) -> Failure {
+    Failure::at(
+        "not_a_file",
+        path,
+        format!("{} is {what}; only files and folders are copied", path.display()),
+    )
+}

@@ -1,0 +1,202 @@
+//! What has come of a file that has not come whole: a temporary file beside the place it is for. It
+//! stays when a transfer that has a name is cut, for as long as [`KEEP`], and is listed in the
+//! agent's state until then, so that the next transfer of whomever removes what is too old.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reeve_protocol::ops::{Failure, PARTIAL_PREFIX, RemotePath};
+
+use crate::host::copying::{self, WRITE_OUT_BYTES};
+use crate::host::paths::{self, About, Replace, Rules, Spot};
+
+/// How long what came is kept after a cut.
+pub const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// Where partial files are listed, in the agent's state folder.
+const LIST: &str = "partials";
+
+/// Bytes that are hashed at once when a transfer goes on.
+const HASH_BYTES: usize = 1024 * 1024;
+
+/// A file that comes.
+#[derive(Debug)]
+pub struct Partial {
+    spot: Spot,
+    file: File,
+    /// What has come.
+    length: u64,
+    /// How far the kernel was asked to write it out.
+    written_out: u64,
+    listed: Option<PathBuf>,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Remove,
+    Keep,
+    Placed,
+}
+
+impl Partial {
+    /// The partial file of a transfer, as far as it came, beside `target`.
+    pub fn open(target: &Spot, token: &str, state: &Path) -> Result<Self, Failure> {
+        let spot = target.sibling(format!("{PARTIAL_PREFIX}{token}").as_ref())?;
+        let path = target.path();
+        let failed = |error: io::Error| paths::describe(&error, path);
+        let busy = |why: &str| {
+            Failure::at("busy", path, format!("{} is being written{why}", path.display()))
+        };
+        let listed = list(state, &spot.real());
+        // Whoever had it before may finish or remove it meanwhile.
+        for _ in 0..4 {
+            let file = spot.open_own()?;
+            copying::take_over(&file).map_err(|error| busy(&format!(": {error}")))?;
+            let about = About::of(file.as_fd()).map_err(failed)?;
+            let now = spot.look()?;
+            if now.is_some_and(|now| now.about.identity() == about.identity()) {
+                let (length, outcome) = (about.size, Outcome::Remove);
+                return Ok(Self { spot, file, length, written_out: 0, listed, outcome });
+            }
+        }
+        Err(busy(""))
+    }
+
+    /// Bytes that have come.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// A hasher that has seen the first `length` bytes.
+    pub fn hash_prefix(&self, length: u64) -> io::Result<blake3::Hasher> {
+        let mut hasher = blake3::Hasher::new();
+        let (mut at, mut buffer) = (0, vec![0; HASH_BYTES]);
+        copying::will_read_all(&self.file, 0);
+        while at < length {
+            let wanted = usize::try_from(length - at).unwrap_or(usize::MAX).min(HASH_BYTES);
+            let into = buffer.get_mut(..wanted).unwrap_or_default();
+            let count = self.file.read_at(into, at)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            hasher.update(into.get(..count).unwrap_or_default());
+            at += count as u64;
+        }
+        Ok(hasher)
+    }
+
+    /// Forgets what lies behind `length`.
+    pub fn cut_to(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.length = length;
+        self.written_out = self.written_out.min(length);
+        Ok(())
+    }
+
+    /// Puts bytes behind what has come.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.length)?;
+        self.length += bytes.len() as u64;
+        if self.length - self.written_out >= WRITE_OUT_BYTES {
+            copying::write_out(&self.file, self.written_out, self.length - self.written_out);
+            self.written_out = self.length;
+        }
+        Ok(())
+    }
+
+    /// Puts a hole behind what has come.
+    pub fn append_hole(&mut self, length: u64) -> io::Result<()> {
+        let now = self.length.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.file.set_len(now)?;
+        self.length = now;
+        Ok(())
+    }
+
+    /// What has come stays when this value goes.
+    pub fn keep(&mut self) {
+        self.outcome = Outcome::Keep;
+    }
+
+    /// What has come goes when this value goes.
+    pub fn drop_it(&mut self) {
+        self.outcome = Outcome::Remove;
+    }
+
+    /// Gives it its name.
+    pub fn place(&mut self, target: &Spot, replace: Replace) -> Result<(), Failure> {
+        self.spot.rename(target, replace)?;
+        self.outcome = Outcome::Placed;
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if self.outcome == Outcome::Keep {
+            return;
+        }
+        if self.outcome == Outcome::Remove {
+            // When that fails, it is removed when it is too old.
+            if self.spot.remove_file().is_err() {
+                return;
+            }
+        }
+        if let Some(listed) = &self.listed {
+            let _ = fs::remove_file(listed);
+        }
+    }
+}
+
+/// Writes a partial file's path down, so that it is found when it is too old. Where that cannot be
+/// done the copy goes on all the same.
+fn list(state: &Path, partial: &Path) -> Option<PathBuf> {
+    let folder = state.join(LIST);
+    let bytes = partial.as_os_str().as_bytes();
+    let listed = folder.join(blake3::hash(bytes).to_hex().as_str());
+    fs::create_dir_all(&folder).and_then(|()| fs::write(&listed, bytes)).ok()?;
+    Some(listed)
+}
+
+/// Removes partial files that nobody went on with.
+pub fn remove_old(rules: &Rules, state: &Path) {
+    let Ok(listed) = fs::read_dir(state.join(LIST)) else { return };
+    for note in listed.filter_map(|entry| Some(entry.ok()?.path())) {
+        let age = |path: &Path| fs::symlink_metadata(path).ok()?.modified().ok()?.elapsed().ok();
+        if age(&note).is_none_or(|age| age < KEEP) {
+            continue;
+        }
+        let Ok(bytes) = fs::read(&note) else { continue };
+        let partial = PathBuf::from(OsString::from_vec(bytes));
+        if age(&partial).is_none_or(|age| age >= KEEP) && remove_abandoned(rules, &partial).is_ok()
+        {
+            let _ = fs::remove_file(&note);
+        }
+    }
+}
+
+fn remove_abandoned(rules: &Rules, partial: &Path) -> Result<(), Failure> {
+    let name = partial.file_name().unwrap_or_default();
+    if !name.as_bytes().starts_with(PARTIAL_PREFIX.as_bytes()) {
+        return Ok(());
+    }
+    let spot = match rules.find_spot(&RemotePath::new(partial.as_os_str().as_bytes())) {
+        Err(failure) if failure.code == "not_found" => return Ok(()),
+        other => other?,
+    };
+    if spot.look()?.is_some() && copying::is_abandoned(&spot.open_own()?) {
+        spot.remove_file()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,388 @@
+//! `file_write`, of one file.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use reeve_protocol::ops::copy_stream::{BadStream, CopiedFile, CopyStart};
+use reeve_protocol::ops::{
+    Existing, Failure, FileEntry, FileKind, FileWrite, RemotePath, WriteAnswer, WriteDeed,
+    WriteDone, WriteReady, Written,
+};
+
+use super::incoming::{Sink, Stopped, receive};
+use super::partial::{self, Partial};
+use super::read::hash_zeros;
+use super::target::Target;
+use crate::host::copying::{self, Patient};
+use crate::host::paths::{self, About, Replace};
+use crate::operations::worker::{Needs, Perform, Worker, lost_answer};
+
+/// A sender that says nothing for this long has gone; what came of a transfer with a name is kept.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// What the usual mask takes away of a new file's mode (umask(2)).
+const MASK: u32 = 0o022;
+
+/// Room that stays free, so that the machine itself goes on.
+const SPARE_ROOM: u64 = 4 * 1024 * 1024;
+
+impl Perform for FileWrite {
+    const NEEDS: Needs = Needs::Files;
+    const LIMIT: Option<Duration> = None;
+
+    fn perform(self, worker: &mut Worker) -> Result<(), Failure> {
+        partial::remove_old(&worker.rules, &worker.order.state);
+        if self.recursive {
+            return Err(Failure::new("unsupported", "folders are not written yet"));
+        }
+        write_file(&self, worker)
+    }
+}
+
+/// One line of the answer, at once.
+pub fn say(worker: &mut Worker, answer: &WriteAnswer) -> Result<(), Failure> {
+    worker.answer(answer)?;
+    worker.stdout.flush().map_err(|error| lost_answer(&error))
+}
+
+/// What ends a write that did not come to its end. `true`: what came may be gone on with.
+pub fn end_of(stopped: Stopped, path: &RemotePath) -> (Failure, bool) {
+    match stopped {
+        Stopped::Failed(failure) => (failure, false),
+        Stopped::Stream(BadStream::Cut) => {
+            (Failure::at("cut", path, "the sender went before all had come"), true)
+        }
+        Stopped::Stream(BadStream::Read(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            let text = format!("the sender sent nothing for {} s", PATIENCE.as_secs());
+            (Failure::at("cut", path, text), true)
+        }
+        Stopped::Stream(error) => (Failure::at("bad_stream", path, error.to_string()), false),
+    }
+}
+
+/// Stdin, as long as somebody is there.
+pub fn patient(stdin: &std::fs::File) -> Patient<'_> {
+    Patient::new(stdin, PATIENCE)
+}
+
+/// The name under which what came is kept: the transfer's own, or one that nobody finds again.
+fn token_of(write: &FileWrite, worker: &Worker) -> String {
+    match &write.resume {
+        Some(token) => token.clone(),
+        None => blake3::hash(worker.order.id.to_string().as_bytes()).to_hex()[..32].to_owned(),
+    }
+}
+
+fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
+    let target = Target::find(&worker.rules, write)?;
+    let failed = |error: io::Error| paths::describe(&error, &target.path);
+    if let Some(wanted) = &write.if_match {
+        check_content(&target, wanted)?;
+    }
+    if target.before.is_some() && write.existing == Existing::Keep {
+        let size = target.before.map(|before| before.size).unwrap_or_default();
+        return finish(worker, &target, WriteDeed::Kept, size, None);
+    }
+    if write.dry_run {
+        say(worker, &WriteAnswer::Ready(WriteReady::default()))?;
+        let mut look = Look { target: &target, found: None };
+        let done = receive(&mut patient(&worker.stdin), &mut look);
+        done.map_err(|stopped| end_of(stopped, &target.path).0)?;
+        let (deed, size) = look.found.unwrap_or((WriteDeed::Unknown, 0));
+        let path = target.path.clone();
+        return say(worker, &WriteAnswer::Would(Written { path, deed, size }));
+    }
+    let token = token_of(write, worker);
+    let mut partial = Partial::open(&target.spot, &token, &worker.order.state)?;
+    let came = partial.length();
+    let mut ready = WriteReady { from: came, ..WriteReady::default() };
+    let mut known = None;
+    if came > 0 {
+        let hasher = partial.hash_prefix(came).map_err(failed)?;
+        ready.prefix = Some(hasher.finalize().to_hex().to_string());
+        known = Some(hasher);
+    }
+    if write.resume.is_some() {
+        // From here on the end of this process, however it comes about, leaves what came.
+        partial.keep();
+    }
+    say(worker, &WriteAnswer::Ready(ready))?;
+    let mut file =
+        Incoming { write, target: &target, partial, known, hasher: None, entry: None, end: None };
+    match receive(&mut patient(&worker.stdin), &mut file) {
+        Ok(_) => {}
+        Err(stopped) => {
+            let (failure, go_on) = end_of(stopped, &target.path);
+            if !go_on {
+                file.partial.drop_it();
+            }
+            return Err(failure);
+        }
+    }
+    let size = file.partial.length();
+    let hash = file.end.take();
+    file.place()?;
+    let deed = match target.before {
+        Some(_) => WriteDeed::Overwritten,
+        None => WriteDeed::New,
+    };
+    finish(worker, &target, deed, size, hash)
+}
+
+fn finish(
+    worker: &mut Worker,
+    target: &Target,
+    deed: WriteDeed,
+    bytes: u64,
+    hash: Option<String>,
+) -> Result<(), Failure> {
+    let done = WriteDone {
+        path: target.path.clone(),
+        deed,
+        entries: u64::from(deed != WriteDeed::Kept),
+        bytes,
+        hash,
+        skipped: 0,
+        versions: 0,
+    };
+    say(worker, &WriteAnswer::Written(done))
+}
+
+fn is_file(about: &About) -> bool {
+    about.kind == FileKind::File
+}
+
+/// BLAKE3 of what is at a target.
+fn hash_of(target: &Target) -> Result<String, Failure> {
+    let file = target.spot.find()?.open_file(&target.path)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file).map_err(|error| paths::describe(&error, &target.path))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn check_content(target: &Target, wanted: &str) -> Result<(), Failure> {
+    let changed = |what: &str| {
+        Err(Failure::at("changed", &target.path, format!("{} {what}", target.path.display())))
+    };
+    if !target.before.is_some_and(|before| is_file(&before)) {
+        return changed("is not there, though it was to have a certain content");
+    }
+    let hash = hash_of(target)?;
+    if hash == wanted { Ok(()) } else { changed("has another content now than was expected") }
+}
+
+/// A dry run: compares, and writes nothing.
+struct Look<'t> {
+    target: &'t Target,
+    found: Option<(WriteDeed, u64)>,
+}
+
+impl Sink for Look<'_> {
+    fn start(&mut self, start: &CopyStart) -> Result<(), Failure> {
+        expect(start, false, true)
+    }
+
+    fn entry(&mut self, entry: FileEntry) -> Result<(), Failure> {
+        let deed = match self.target.before {
+            None => WriteDeed::New,
+            Some(before) if is_file(&before) && before.size == entry.size => {
+                let hash = hash_of(self.target)?;
+                if entry.hash == Some(hash) { WriteDeed::Same } else { WriteDeed::Overwritten }
+            }
+            Some(_) => WriteDeed::Overwritten,
+        };
+        self.found = Some((deed, entry.size));
+        Ok(())
+    }
+
+    fn data(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn hole(&mut self, _length: u64) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn file_end(&mut self, _end: &CopiedFile) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn skipped(&mut self, _failure: &Failure) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Whether a stream is what the request said would come.
+pub fn expect(start: &CopyStart, tree: bool, listing: bool) -> Result<(), Failure> {
+    if start.tree != tree {
+        let (is, wanted) = if tree { ("one file", "a folder") } else { ("a folder", "one file") };
+        return Err(Failure::new("bad_stream", format!("{is} was sent instead of {wanted}")));
+    }
+    if start.listing != listing {
+        return Err(Failure::new(
+            "bad_stream",
+            "a listing goes with dry_run, and with nothing else",
+        ));
+    }
+    Ok(())
+}
+
+/// One file that comes.
+struct Incoming<'w> {
+    write: &'w FileWrite,
+    target: &'w Target,
+    partial: Partial,
+    /// Has seen all that had come before.
+    known: Option<blake3::Hasher>,
+    hasher: Option<blake3::Hasher>,
+    entry: Option<FileEntry>,
+    end: Option<String>,
+}
+
+impl Incoming<'_> {
+    fn failed(&self, error: &io::Error) -> Failure {
+        paths::describe(error, &self.target.path)
+    }
+
+    fn hasher(&mut self) -> &mut blake3::Hasher {
+        self.hasher.get_or_insert_with(blake3::Hasher::new)
+    }
+}
+
+impl Sink for Incoming<'_> {
+    fn start(&mut self, start: &CopyStart) -> Result<(), Failure> {
+        expect(start, false, false)?;
+        let came = self.partial.length();
+        if start.from > came {
+            return Err(Failure::at(
+                "bad_stream",
+                &self.target.path,
+                format!("the stream begins at {}, but only {came} bytes are here", start.from),
+            ));
+        }
+        let hasher = match self.known.take() {
+            Some(hasher) if start.from == came => hasher,
+            _ => {
+                self.partial.cut_to(start.from).map_err(|error| self.failed(&error))?;
+                self.partial.hash_prefix(start.from).map_err(|error| self.failed(&error))?
+            }
+        };
+        self.hasher = Some(hasher);
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: FileEntry) -> Result<(), Failure> {
+        let came = self.partial.length();
+        let dense = entry.allocated == 0 || entry.allocated >= entry.size;
+        let whole = if dense { entry.size } else { entry.allocated.min(entry.size) };
+        let needed = whole.saturating_sub(came);
+        let free = copying::free_room(self.partial.file()).map_err(|error| self.failed(&error))?;
+        if needed > free.saturating_sub(SPARE_ROOM) && needed > 0 {
+            return Err(Failure::at(
+                "disk_full",
+                &self.target.path,
+                format!(
+                    "{} needs {needed} bytes more, and only {free} are free on its disk; free some",
+                    self.target.path.display()
+                ),
+            ));
+        }
+        if dense && entry.size > came {
+            copying::take_room(self.partial.file(), came, entry.size - came)
+                .map_err(|error| self.failed(&error))?;
+        }
+        self.entry = Some(entry);
+        Ok(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.hasher().update(bytes);
+        self.partial.append(bytes).map_err(|error| self.failed(&error))
+    }
+
+    fn hole(&mut self, length: u64) -> Result<(), Failure> {
+        hash_zeros(self.hasher(), length);
+        self.partial.append_hole(length).map_err(|error| self.failed(&error))
+    }
+
+    fn file_end(&mut self, end: &CopiedFile) -> Result<(), Failure> {
+        let hash = self.hasher().finalize().to_hex().to_string();
+        if hash != end.hash {
+            return Err(Failure::at(
+                "hash_mismatch",
+                &self.target.path,
+                format!(
+                    "what came for {} is not what was sent: BLAKE3 {hash} instead of {}; send it \
+                     again",
+                    self.target.path.display(),
+                    end.hash
+                ),
+            ));
+        }
+        if end.changed {
+            return Err(Failure::at(
+                "changed",
+                &self.target.path,
+                "the source changed while it was read; send it again",
+            ));
+        }
+        self.end = Some(hash);
+        Ok(())
+    }
+
+    fn skipped(&mut self, failure: &Failure) -> Result<(), Failure> {
+        Err(failure.clone())
+    }
+}
+
+impl Incoming<'_> {
+    /// Puts what has come whole in its place.
+    fn place(mut self) -> Result<(), Failure> {
+        let placed = self.try_place();
+        if placed.is_err() {
+            self.partial.drop_it();
+        }
+        placed
+    }
+
+    fn try_place(&mut self) -> Result<(), Failure> {
+        let target = self.target;
+        let failed = |error: io::Error| paths::describe(&error, &target.path);
+        self.apply_attributes().map_err(failed)?;
+        self.partial.file().sync_all().map_err(failed)?;
+        if self.write.if_match.is_some() && !target.is_as_before()? {
+            return Err(Failure::at(
+                "changed",
+                &target.path,
+                format!("{} was changed while it was being written", target.path.display()),
+            ));
+        }
+        let replace = match self.write.existing {
+            Existing::Refuse => Replace::Never,
+            Existing::Replace | Existing::Keep => Replace::Allowed,
+        };
+        self.partial.place(&target.spot, replace)?;
+        target.spot.sync().map_err(failed)
+    }
+
+    fn apply_attributes(&self) -> io::Result<()> {
+        let Some(entry) = &self.entry else { return Ok(()) };
+        let file = self.partial.file();
+        let before = self.target.before.filter(is_file);
+        if let Some(before) = before.filter(|_| !self.write.preserve) {
+            // Whose it was it stays, as far as this agent may say so.
+            let _ = copying::set_owner(file, Some(before.uid), Some(before.gid));
+        }
+        let mode = match (self.write.mode, before) {
+            (Some(mode), _) => mode,
+            (None, _) if self.write.preserve => entry.mode,
+            (None, Some(before)) => before.mode,
+            (None, None) => entry.mode & 0o777 & !MASK,
+        };
+        copying::set_mode(file, mode)?;
+        if self.write.preserve {
+            copying::set_modified(file, entry.modified_ns)?;
+        }
+        Ok(())
+    }
+}
