@@ -126,6 +126,7 @@ mod tests {
             request_id: "r1".to_owned(),
             nearest: vec!["web-1".to_owned(), "web-2".to_owned()],
             approval: None,
+            received: None,
         };
         let failure = Failure::from(reeve_sdk::Error::Problem(Box::new(problem), None));
         assert_eq!(

@@ -168,6 +168,10 @@ pub struct Limits {
     pub request_body_bytes: usize,
     /// How long an `Idempotency-Key` is remembered.
     pub idempotency_keep: Duration,
+    /// Files kept for stdin of operations, together, bytes; one principal may have half of it.
+    pub uploads_bytes: u64,
+    /// Such a file goes this long after its last use.
+    pub uploads_keep: Duration,
     /// TCP connections at the same time, agents included.
     pub connections: usize,
     /// Requests per minute of one principal.

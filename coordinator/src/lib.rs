@@ -22,6 +22,7 @@ pub mod telemetry;
 #[cfg(test)]
 pub mod testing;
 pub mod tls;
+pub mod uploads;
 pub mod users;
 pub mod vault;
 
@@ -46,6 +47,7 @@ use crate::models::ModelRegistry;
 use crate::operations::Operations;
 use crate::tasks::Tasks;
 use crate::tls::Authority;
+use crate::uploads::Uploads;
 use crate::users::Users;
 use crate::vault::Vault;
 
@@ -70,6 +72,8 @@ pub struct AppState {
     pub readiness: Readiness,
     /// People and keys.
     pub users: Users,
+    /// Files for stdin of operations.
+    pub uploads: Uploads,
     /// Keys of model providers.
     pub vault: Vault,
     /// How often somebody may ask.

@@ -18,6 +18,7 @@ pub struct ApiError {
     detail: String,
     nearest: Vec<String>,
     approval: Option<Box<ApprovalNeeded>>,
+    received: Option<Box<u64>>,
     retry_after: Option<Duration>,
     source: Option<Source>,
 }
@@ -31,6 +32,7 @@ impl ApiError {
             detail: detail.into(),
             nearest: Vec::new(),
             approval: None,
+            received: None,
             retry_after: None,
             source: None,
         }
@@ -67,6 +69,13 @@ impl ApiError {
     #[must_use]
     pub fn approval(mut self, needed: ApprovalNeeded) -> Self {
         self.approval = Some(Box::new(needed));
+        self
+    }
+
+    /// Where to go on.
+    #[must_use]
+    pub fn received(mut self, offset: u64) -> Self {
+        self.received = Some(Box::new(offset));
         self
     }
 
@@ -155,6 +164,7 @@ impl ApiError {
             request_id,
             nearest: self.nearest,
             approval: self.approval,
+            received: self.received.map(|offset| *offset),
         }
     }
 

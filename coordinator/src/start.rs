@@ -22,6 +22,7 @@ use crate::models::ModelRegistry;
 use crate::operations::{self, Operations};
 use crate::tasks::Tasks;
 use crate::tls::{self, Authority, TlsError};
+use crate::uploads::{self, Uploads};
 use crate::users::{SetupCode, SetupError, Users};
 use crate::vault::Vault;
 use crate::{AppState, Clock, telemetry};
@@ -126,6 +127,14 @@ pub(crate) async fn start_at(
     let machines = Machines::load(db.clone(), clock.clone()).await.map_err(&db_error)?;
     let (fleet, inbox) = Fleet::new(machines.clone(), coordinator, clock.clone(), tasks.clone());
     let events = Hub::default();
+    let uploads = Uploads::start(uploads::Parts {
+        db: db.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        limits: config.limits.clone(),
+        folder: config.data.join("uploads"),
+    })
+    .await?;
     let operations = Operations::start(operations::Parts {
         db: db.clone(),
         clock: clock.clone(),
@@ -133,6 +142,7 @@ pub(crate) async fn start_at(
         fleet: fleet.clone(),
         inbox,
         machines: machines.clone(),
+        uploads: uploads.clone(),
         tasks: tasks.clone(),
         limits: config.limits.clone(),
         folder: config.data.join("output"),
@@ -176,6 +186,7 @@ pub(crate) async fn start_at(
         coordinator,
         ca,
         users,
+        uploads,
         vault,
         models,
         machines,

@@ -78,6 +78,10 @@ define_id!(
     EnrolmentTokenId
 );
 define_id!(
+    /// A file kept at the coordinator, for stdin of operations.
+    UploadId
+);
+define_id!(
     /// A request in words.
     TaskId
 );

@@ -31,6 +31,6 @@ pub use handshake::{
 };
 pub use ids::{
     ApiKeyId, ApprovalId, CoordinatorId, EnrolmentTokenId, JobId, JournalId, MachineId,
-    OperationId, TaskId, UserId,
+    OperationId, TaskId, UploadId, UserId,
 };
 pub use version::{MINIMUM_VERSION, SUBPROTOCOL, VERSION};

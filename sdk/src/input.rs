@@ -14,12 +14,18 @@ use crate::api::InputAccepted;
 use crate::retry::Backoff;
 use crate::{Client, Error};
 
-/// The largest piece of one call, bytes.
-const PIECE_BYTES: usize = 256 * 1024;
+/// The largest piece of one call at first, bytes.
+const FIRST_PIECE_BYTES: usize = 256 * 1024;
+/// And once pieces arrive quickly: a call costs as much as some hundred KiB.
+const PIECE_BYTES: usize = 4 * 1024 * 1024;
+/// So quickly.
+const QUICK_PIECE: Duration = Duration::from_secs(1);
 /// Read but not yet safely arrived, bytes. What a coordinator that restarts may make us send again.
-const WINDOW_BYTES: usize = 1024 * 1024;
+const WINDOW_BYTES: usize = 4 * PIECE_BYTES;
 /// Calls at the same time: enough that the road is busy while answers come back.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 3;
+/// Read at once, at least.
+const READ_BYTES: usize = 64 * 1024;
 /// An answer without progress that comes sooner than this was not worth the wait.
 const QUICK_ANSWER: Duration = Duration::from_millis(100);
 /// So then this is waited, not to ask in a tight loop.
@@ -49,6 +55,8 @@ impl Piece {
 
 struct Answer {
     offset: u64,
+    /// Behind the piece.
+    end: u64,
     took: Duration,
     outcome: Result<InputAccepted, Error>,
 }
@@ -64,8 +72,9 @@ struct Window {
 }
 
 impl Window {
-    fn has_room(&self) -> bool {
-        self.read - self.received + PIECE_BYTES as u64 <= WINDOW_BYTES as u64
+    /// Whether so many bytes more may be read.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.read - self.received + bytes as u64 <= WINDOW_BYTES as u64
     }
 
     fn push(&mut self, bytes: Bytes) {
@@ -97,6 +106,11 @@ impl Window {
         }
     }
 
+    /// Whether a piece waits for a call.
+    fn has_unsent(&self) -> bool {
+        self.pieces.iter().any(|piece| !piece.in_flight)
+    }
+
     /// The next piece to send. One that was sent without arriving waits until it is the first:
     /// what is missing before it is what it waits for.
     fn next_unsent(&mut self) -> Option<(u64, Bytes)> {
@@ -109,7 +123,7 @@ impl Window {
 impl Client {
     /// Sends all that `reader` yields to an operation's stdin, then closes it. Comes back when the
     /// command has it, or wants no more. Survives lost connections and restarts of the coordinator.
-    /// Memory: one window of 1 MiB.
+    /// Memory: one window of 16 MiB, while it is fast.
     ///
     /// # Errors
     /// When reading fails, the coordinator refuses, or contact is lost for longer than
@@ -124,17 +138,25 @@ impl Client {
         let mut at_end = false;
         let mut buffer = BytesMut::new();
         let mut recovery = Recovery::new();
+        let mut most = FIRST_PIECE_BYTES;
         loop {
-            while calls.len() < IN_FLIGHT
-                && let Some((offset, bytes)) = window.next_unsent()
-            {
+            while calls.len() < IN_FLIGHT {
+                // What comes slowly is sent as it comes; while all calls are busy it is collected.
+                if !window.has_unsent() && !buffer.is_empty() {
+                    let length = buffer.len().min(most);
+                    window.push(buffer.split_to(length).freeze());
+                }
+                let Some((offset, bytes)) = window.next_unsent() else { break };
                 calls.push(Box::pin(self.post_input(operation, offset, bytes, false)));
             }
-            if at_end && calls.is_empty() && window.pieces.is_empty() {
+            if at_end && buffer.is_empty() && calls.is_empty() && window.pieces.is_empty() {
                 // Nothing is in flight, so that nothing can arrive after the end.
                 calls.push(Box::pin(self.post_input(operation, window.read, Bytes::new(), true)));
             }
-            buffer.reserve(PIECE_BYTES);
+            let wants_more = !at_end && buffer.len() < most && window.has_room(buffer.len() + most);
+            if wants_more && buffer.capacity() - buffer.len() < READ_BYTES {
+                buffer.reserve(most);
+            }
             tokio::select! {
                 // Answers first: they make room.
                 biased;
@@ -145,6 +167,11 @@ impl Client {
                         Ok(accepted) => {
                             recovery = Recovery::new();
                             window.arrived(accepted.received);
+                            if accepted.received < answer.end || answer.took > QUICK_PIECE * 4 {
+                                most = (most / 2).max(FIRST_PIECE_BYTES);
+                            } else if answer.took < QUICK_PIECE {
+                                most = (most * 2).min(PIECE_BYTES);
+                            }
                             let complete = at_end
                                 && answer.offset == window.read
                                 && accepted.received >= window.read;
@@ -167,15 +194,8 @@ impl Client {
                         }
                     }
                 }
-                read = reader.read_buf(&mut buffer), if !at_end && window.has_room() => {
-                    if read.map_err(Error::Input)? == 0 {
-                        at_end = true;
-                    } else {
-                        while !buffer.is_empty() {
-                            let length = buffer.len().min(PIECE_BYTES);
-                            window.push(buffer.split_to(length).freeze());
-                        }
-                    }
+                read = reader.read_buf(&mut buffer), if wants_more => {
+                    at_end = read.map_err(Error::Input)? == 0;
                 }
             }
         }
@@ -189,6 +209,7 @@ impl Client {
         end: bool,
     ) -> Answer {
         let started = Instant::now();
+        let behind = offset + bytes.len() as u64;
         let call = self
             .post(&["api", "operations", &operation.to_string(), "input"])
             .query("offset", Some(offset))
@@ -203,7 +224,7 @@ impl Client {
             },
             Err(error) => Err(error),
         };
-        Answer { offset, took: started.elapsed(), outcome }
+        Answer { offset, end: behind, took: started.elapsed(), outcome }
     }
 }
 
@@ -289,7 +310,7 @@ mod tests {
     #[test]
     fn the_window_is_bounded() {
         let window = window(&[PIECE_BYTES; 4]);
-        assert!(!window.has_room());
+        assert!(!window.has_room(1));
         assert_eq!(window.read, WINDOW_BYTES as u64);
     }
 }

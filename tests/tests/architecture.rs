@@ -359,6 +359,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("mcp", 60),
     ("approvals", 55),
     ("operations", 50),
+    ("uploads", 45),
     ("fleet", 40),
     ("machines", 30),
     ("models", 25),

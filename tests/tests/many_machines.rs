@@ -24,6 +24,8 @@ fn request(selector: &str, line: &str) -> JobRequest {
         wait_ms: None,
         output_limit: None,
         dry_run: false,
+        input: None,
+        output_to: None,
         relay: false,
         redact: false,
     }

@@ -28,6 +28,8 @@ fn start(cluster: &Cluster, command: ExecuteCommandRequest) -> reeve_sdk::api::O
         wait_ms: None,
         output_limit: None,
         dry_run: false,
+        input: None,
+        output_to: None,
         relay: false,
         redact: false,
     });

@@ -229,6 +229,8 @@ impl Run {
             wait_ms: self.wait.map(to_millis),
             output_limit: self.output_limit,
             dry_run: false,
+            input: None,
+            output_to: None,
             relay: false,
             redact: false,
         }

@@ -40,6 +40,8 @@ pub fn job(total: u32) -> Job {
             ..Default::default()
         }),
         rollout: Rollout::default(),
+        input: None,
+        output_to: None,
         state: JobState::Running,
         counts: JobCounts { total, ..Default::default() },
         created_by: "user:ada".to_owned(),

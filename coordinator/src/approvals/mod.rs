@@ -178,6 +178,8 @@ impl Approvals {
             wait_ms: None,
             output_limit: None,
             dry_run: false,
+            input: None,
+            output_to: None,
             relay: false,
             redact: false,
         };

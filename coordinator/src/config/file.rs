@@ -177,6 +177,8 @@ pub(super) struct LimitsTable {
     pub output_limit: Option<Size>,
     pub request_body_bytes: Option<Size>,
     pub idempotency_keep: Option<Period>,
+    pub uploads_bytes: Option<Size>,
+    pub uploads_keep: Option<Period>,
     pub connections: Option<Count>,
     pub requests_per_minute: Option<Count>,
     pub logins_per_minute: Option<Count>,

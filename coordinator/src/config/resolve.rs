@@ -169,6 +169,8 @@ fn resolve(args: &Args, file: File, path: Option<PathBuf>) -> Result<Config, Con
             request_body_bytes: usize::try_from(size(file.limits.request_body_bytes, 1 << 20))
                 .unwrap_or(usize::MAX),
             idempotency_keep,
+            uploads_bytes: size(file.limits.uploads_bytes, 64 << 30),
+            uploads_keep: period(file.limits.uploads_keep, Duration::from_secs(24 * 3600)),
             // Two descriptors an agent at most, and an installation has up to 50,000 of them.
             connections: count(file.limits.connections, 60_000) as usize,
             requests_per_minute: count(file.limits.requests_per_minute, 6_000),
@@ -266,6 +268,8 @@ impl Config {
                 output_limit: Some(Size(limits.output_limit)),
                 request_body_bytes: Some(Size(limits.request_body_bytes as u64)),
                 idempotency_keep: Some(Period(limits.idempotency_keep)),
+                uploads_bytes: Some(Size(limits.uploads_bytes)),
+                uploads_keep: Some(Period(limits.uploads_keep)),
                 connections: count(limits.connections),
                 requests_per_minute: Some(Count(limits.requests_per_minute)),
                 logins_per_minute: Some(Count(limits.logins_per_minute)),

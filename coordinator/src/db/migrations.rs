@@ -38,6 +38,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "job_options",
         sql: include_str!("../../migrations/0008_job_options.sql"),
     },
+    Migration {
+        number: 9,
+        name: "uploads",
+        sql: include_str!("../../migrations/0009_uploads.sql"),
+    },
 ];
 
 /// Any number that nobody else uses: two coordinators that start at once take turns.

@@ -75,6 +75,12 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/operations/{id}/explain", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/resize", Needs(Operator)),
     (Method::GET, "/ws/operations/{id}", Ticket),
+    // uploads
+    (Method::POST, "/api/uploads", Needs(Operator)),
+    (Method::GET, "/api/uploads", Needs(Operator)),
+    (Method::GET, "/api/uploads/{id}", Needs(Operator)),
+    (Method::PATCH, "/api/uploads/{id}", Needs(Operator)),
+    (Method::DELETE, "/api/uploads/{id}", Needs(Operator)),
     // vault
     (Method::GET, "/api/vault", Needs(Viewer)),
     (Method::POST, "/api/vault/init", Needs(Admin)),

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::authenticate::guard;
 use super::{downloads, layers, openapi, peer, request_id, routes};
 use crate::{
-    AppState, approvals, assistant, audit, events, fleet, machines, models, operations, users,
-    vault,
+    AppState, approvals, assistant, audit, events, fleet, machines, models, operations, uploads,
+    users, vault,
 };
 
 /// Routes of every feature.
@@ -27,6 +27,7 @@ pub(super) fn features() -> OpenApiRouter<AppState> {
         .merge(machines::routes())
         .merge(fleet::routes())
         .merge(operations::routes())
+        .merge(uploads::routes())
         .merge(approvals::routes())
         .merge(assistant::routes())
         .merge(events::routes())

@@ -15,6 +15,7 @@ use reeve_sdk::api::OperationState;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::feed::Feeders;
 use super::output::{Closing, Command};
 use super::relay::{self, Budget, Relays};
 use super::rollout::Verdict;
@@ -102,6 +103,7 @@ pub struct Conductor {
     pub(super) clock: Clock,
     pub(super) hub: Hub,
     pub(super) stdins: Stdins,
+    pub(super) feeders: Feeders,
     pub(super) registry: Registry,
     pub(super) writer: Mailbox<Command>,
     pub(super) closings: Mailbox<Closing>,

@@ -73,6 +73,8 @@ impl Operations {
             wait_ms: None,
             output_limit: None,
             dry_run: false,
+            input: None,
+            output_to: None,
             relay: false,
             redact: false,
         };

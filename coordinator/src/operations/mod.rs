@@ -7,6 +7,7 @@ mod body;
 mod channel;
 mod conductor;
 mod explain;
+mod feed;
 mod follow;
 mod look;
 mod output;
@@ -26,6 +27,7 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use http::StatusCode;
 use reeve_protocol::{Control, JobId, MachineId, OperationId, SignalName};
 use reeve_sdk::api::{InputAccepted, Job, Operation, OperationState};
@@ -39,11 +41,13 @@ use crate::fleet::{Fleet, Inbox};
 use crate::machines::Machines;
 use crate::problem::ApiError;
 use crate::tasks::Tasks;
+use crate::uploads::Uploads;
 use crate::users::Principal;
 use conductor::{CancelTarget, Conductor, REQUEST_QUEUE, Request};
+use feed::Feeders;
 use output::{Closing, HealthFlag, Segments, Writer};
 use relay::{Budget, Unclaimed};
-use stdin::Stdins;
+use stdin::{BodySource, Patience, Stdins};
 
 pub(crate) use approved::{Approved, stamp};
 pub(crate) use body::{Body, build as build_body, encode as encode_body};
@@ -52,6 +56,12 @@ pub use routes::routes;
 pub(crate) use row::OperationRow;
 use store::JobFilter;
 pub(crate) use submit::{Submitted, redacted};
+
+/// Left of a request's body when its answer is known: taken, so that the answer gets through.
+const DRAINED_BYTES: usize = 8 * 1024 * 1024;
+
+/// For that.
+const DRAINED_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the operations need.
 pub struct Parts {
@@ -67,6 +77,8 @@ pub struct Parts {
     pub inbox: Inbox,
     /// The machines.
     pub machines: Machines,
+    /// Files for stdin.
+    pub uploads: Uploads,
     /// Where to spawn.
     pub tasks: Tasks,
     /// Bounds.
@@ -87,6 +99,7 @@ struct Inner {
     hub: Hub,
     fleet: Fleet,
     machines: Machines,
+    uploads: Uploads,
     tasks: Tasks,
     limits: Limits,
     segments: Segments,
@@ -106,17 +119,27 @@ impl Operations {
     /// # Errors
     /// When the database or the folder of output cannot be read.
     pub async fn start(parts: Parts) -> anyhow::Result<Self> {
-        let Parts { db, clock, hub, fleet, inbox, machines, tasks, limits, folder, keep } = parts;
+        let Parts { db, clock, hub, fleet, inbox, machines, uploads, tasks, limits, folder, keep } =
+            parts;
         let segments = Segments::open(&folder)?;
         let writer = Writer::new(db.clone(), clock.clone(), hub.clone(), segments.clone())?;
         let stdins = Stdins::default();
         let health = writer.health.clone();
         let (closings, relay_budget) = (writer.closings.clone(), Budget::default());
+        let (requests, requests_out) = mpsc::channel(REQUEST_QUEUE);
+        let feeders = Feeders::new(
+            uploads.clone(),
+            stdins.clone(),
+            fleet.clone(),
+            tasks.clone(),
+            requests.clone(),
+        );
         let mut conductor = Conductor {
             db: db.clone(),
             clock: clock.clone(),
             hub: hub.clone(),
             stdins: stdins.clone(),
+            feeders,
             registry: machines.registry().clone(),
             writer: writer.commands.clone(),
             closings: closings.clone(),
@@ -125,7 +148,6 @@ impl Operations {
             book: conductor::Book::default(),
         };
         conductor.restore().await?;
-        let (requests, requests_out) = mpsc::channel(REQUEST_QUEUE);
         let stop = tasks.token();
         tasks.spawn("writer", writer.run(inbox.bulk, stop.clone()));
         tasks.spawn("conductor", conductor.run(inbox.events, requests_out, stop));
@@ -135,6 +157,7 @@ impl Operations {
             hub,
             fleet,
             machines,
+            uploads,
             tasks,
             limits,
             segments,
@@ -261,21 +284,44 @@ impl Operations {
         Ok(())
     }
 
-    /// Passes a piece of stdin on.
+    /// Passes a request's body on as stdin, as it comes. Answers when all of it has arrived, or when
+    /// nothing moves any more, with how much has.
     ///
     /// # Errors
     /// 404, 409 when the operation takes no stdin or has ended.
-    pub(crate) async fn input(
+    pub(crate) async fn input<S, E>(
         &self,
         principal: &Principal,
         id: OperationId,
         offset: u64,
-        bytes: Bytes,
+        mut body: S,
         last: bool,
-    ) -> Result<InputAccepted, ApiError> {
-        if let Some(accepted) = self.pass_input(principal, id, offset, &bytes, last).await? {
-            return Ok(accepted);
+    ) -> Result<InputAccepted, ApiError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: std::fmt::Display + Send,
+    {
+        let machine =
+            self.0.stdins.machine(id).filter(|machine| self.is_visible(principal, *machine));
+        if machine.is_some() {
+            let mut source = BodySource::new(&mut body, offset, last);
+            let poured = self.0.stdins.pour(&self.0.fleet, id, &mut source, Patience::Answer).await;
+            match poured {
+                Some(Ok(state)) => {
+                    drain(&mut body).await;
+                    return Ok(InputAccepted { received: state.received, closed: state.closed });
+                }
+                Some(Err(error)) => {
+                    return Err(ApiError::new(
+                        StatusCode::BAD_REQUEST,
+                        "malformed_body",
+                        error.to_string(),
+                    ));
+                }
+                None => {}
+            }
         }
+        drain(&mut body).await;
         let row = self.find(principal, id).await?;
         if row.state.is_terminal() {
             // Whoever still sends to a command that has ended should just stop.
@@ -290,21 +336,23 @@ impl Operations {
             "this operation takes no stdin now: it was not asked for with stdin, or its machine has not reported since the coordinator started; try again",
         ))
     }
+}
 
-    async fn pass_input(
-        &self,
-        principal: &Principal,
-        id: OperationId,
-        offset: u64,
-        bytes: &Bytes,
-        last: bool,
-    ) -> Result<Option<InputAccepted>, ApiError> {
-        let Some(machine) = self.0.stdins.machine(id) else { return Ok(None) };
-        if !self.is_visible(principal, machine) {
-            return Ok(None);
+/// Takes what is left of a body, up to a point: a connection that is closed on bytes nobody read
+/// is reset, and the answer may be lost with it.
+async fn drain<S, E>(body: &mut S)
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+{
+    let mut left = DRAINED_BYTES;
+    let draining = async {
+        while left > 0
+            && let Some(Ok(bytes)) = body.next().await
+        {
+            left = left.saturating_sub(bytes.len());
         }
-        Ok(self.0.stdins.pass(&self.0.fleet, id, offset, bytes.clone(), last).await)
-    }
+    };
+    let _ = tokio::time::timeout(DRAINED_WITHIN, draining).await;
 }
 
 fn not_running(row: &OperationRow) -> ApiError {

@@ -32,14 +32,10 @@ use crate::approvals::Gate;
 use crate::http::{ApiError, Json, Path, Query, page_limit};
 use crate::users::Principal;
 
-/// Bytes of stdin in one request.
-const MAX_INPUT_BYTES: usize = 256 * 1024;
-
 /// The routes of this feature.
 pub fn routes() -> OpenApiRouter<AppState> {
-    let input = OpenApiRouter::new()
-        .routes(routes!(send_input))
-        .layer(DefaultBodyLimit::max(MAX_INPUT_BYTES));
+    // Taken as it comes, and only as fast as the machine takes it.
+    let input = OpenApiRouter::new().routes(routes!(send_input)).layer(DefaultBodyLimit::disable());
     OpenApiRouter::new()
         .routes(routes!(list_jobs, create_job))
         .routes(routes!(show_job))
@@ -348,8 +344,10 @@ struct InputQuery {
 
 /// Send a piece of stdin
 ///
-/// The body is the bytes, at most 256 KiB. Answers when they have safely arrived on the machine, or
-/// after 10 seconds with how much has; go on from `received`. Sending a piece again does no harm.
+/// The body is the bytes, as many as you like; they are passed on as they come. Answers when all
+/// have safely arrived on the machine, or when nothing has moved for 10 seconds, or after 45 seconds,
+/// with how much has; go on from `received`. Sending a piece again does no harm. Pieces of some MiB,
+/// two at a time, are fast.
 #[utoipa::path(post, path = "/api/operations/{id}/input", tag = "operations",
     request_body(content = String, content_type = "application/octet-stream"),
     params(("id" = String, Path, description = "The operation's id"), InputQuery),
@@ -360,9 +358,10 @@ async fn send_input(
     principal: Principal,
     Path(id): Path<String>,
     Query(query): Query<InputQuery>,
-    body: Bytes,
+    body: Body,
 ) -> Result<axum::Json<InputAccepted>, ApiError> {
     let id = operation_id(&id)?;
+    let body = body.into_data_stream();
     let accepted = state.operations.input(&principal, id, query.offset, body, query.end).await?;
     Ok(axum::Json(accepted))
 }

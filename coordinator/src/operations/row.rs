@@ -5,8 +5,8 @@ use reeve_protocol::{
     Usage,
 };
 use reeve_sdk::api::{
-    Job, JobCounts, JobState, Operation, OperationRequest, OperationState, OutputInfo, Reason,
-    Rollout, Time,
+    Job, JobCounts, JobInput, JobState, Operation, OperationRequest, OperationState, OutputInfo,
+    Reason, Rollout, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub struct JobOptions {
     /// Output is passed on and not kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub relay: bool,
+    /// Where stdin comes from, unless somebody sends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<JobInput>,
 }
 
 impl JobRow {
@@ -54,6 +57,8 @@ impl JobRow {
             selector: self.selector.clone(),
             operation: self.operation.clone(),
             rollout: self.rollout.clone(),
+            input: self.options.input,
+            output_to: None,
             state: self.state,
             counts,
             created_by: self.principal.clone(),

@@ -1,5 +1,8 @@
-//! Stdin of running commands. The sender keeps what has not safely arrived; this only passes
-//! pieces on, in order, within the window that the machine allows, and says how far it has got.
+//! Stdin of running commands, wherever it comes from: passed on in order, within the window that
+//! the machine allows, and again from where the machine has it after a link was cut.
+
+mod body;
+mod source;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +11,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use reeve_protocol::{Control, MachineId, OperationId, limits};
 use reeve_sdk::api::InputAccepted;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::fleet::{Fleet, Session};
 
-/// A piece is answered for after this long, with however much has arrived.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub use body::BodySource;
+pub use source::{Source, SourceError};
+
+/// A request is answered when nothing has happened for this long, with however much has arrived.
+const ANSWER_AFTER: Duration = Duration::from_secs(10);
+
+/// And in any case after this long: clients wait for a minute.
+const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+
+/// Who has a place to send gives it back after this many bytes, so that all get their turns.
+const SLICE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// And when its machine's link has not taken a frame for this long.
+const LINK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How far stdin of one operation has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,11 +51,25 @@ pub struct Arrived {
 }
 
 impl Arrived {
-    /// Whether nothing is left to do for a piece that ends here.
+    /// Whether nothing is left to do for a source that ends here.
     fn is_settled(&self, end: u64) -> bool {
         let told = self.end != Some(end) || self.end_told == Some(self.epoch);
-        self.closed || (self.received >= end && told)
+        self.received >= end && told
     }
+
+    /// What may be under way to the machine.
+    fn window(&self) -> u64 {
+        self.until.saturating_sub(self.received)
+    }
+}
+
+/// How a source is poured.
+#[derive(Clone, Copy)]
+pub enum Patience<'a> {
+    /// For as long as it takes, and only with one of these places: many read files at once.
+    Forever(Option<&'a Semaphore>),
+    /// Somebody waits for an answer.
+    Answer,
 }
 
 /// All open stdins. Cheap to clone.
@@ -49,7 +79,7 @@ pub struct Stdins(Arc<Mutex<HashMap<OperationId, Arc<Stdin>>>>);
 struct Stdin {
     machine: MachineId,
     state: watch::Sender<Arrived>,
-    /// Held while a piece is being sent, so that pieces do not mix.
+    /// Held while something is being sent, so that sources do not mix.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -70,14 +100,15 @@ impl Stdins {
             })
         });
         stdin.state.send_modify(|state| {
+            // An agent that has only just come back may not have asked its keeper yet.
             state.received = state.received.max(received);
             state.until = state.until.max(state.received + limits::STDIN_WINDOW);
-            state.sent = received;
+            state.sent = state.received;
             state.epoch = session.epoch;
         });
         // The end was said to a session that is gone; its agent may not have heard it.
         let now = *stdin.state.borrow();
-        if let Some(offset) = now.end.filter(|end| *end == received) {
+        if let Some(offset) = now.end.filter(|end| *end == now.received) {
             session.tell(Some(operation), &Control::CloseInput { offset });
             stdin.state.send_modify(|state| state.end_told = Some(session.epoch));
         }
@@ -88,6 +119,7 @@ impl Stdins {
         if let Some(stdin) = self.find(operation) {
             stdin.state.send_modify(|state| {
                 state.received = state.received.max(received);
+                state.sent = state.sent.max(state.received);
                 state.until = state.until.max(until);
                 state.closed |= closed;
             });
@@ -121,7 +153,7 @@ impl Stdins {
     }
 
     /// Passes a piece on. Pieces may come at the same time, and again; they are sent in order and
-    /// once per session. Answers when all of the piece has arrived, or after 10 s.
+    /// once per session. Answers when all of the piece has arrived, or after a while.
     pub async fn pass(
         &self,
         fleet: &Fleet,
@@ -130,91 +162,179 @@ impl Stdins {
         bytes: Bytes,
         last: bool,
     ) -> Option<InputAccepted> {
-        let stdin = self.find(operation)?;
-        let end = offset.saturating_add(bytes.len() as u64);
-        if last {
-            stdin.state.send_modify(|state| state.end = Some(end));
-        }
-        let work = stdin.pass(fleet, operation, offset, &bytes, end);
-        // Whatever has arrived by then is the answer; the sender goes on from there.
-        let _ = tokio::time::timeout(ANSWER_WITHIN, work).await;
-        let state = *stdin.state.borrow();
+        let piece = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(bytes)]);
+        let mut source = BodySource::new(piece, offset, last);
+        let state = match self.pour(fleet, operation, &mut source, Patience::Answer).await? {
+            Ok(state) => state,
+            // It is whole.
+            Err(_) => self.arrived(operation)?,
+        };
         Some(InputAccepted { received: state.received, closed: state.closed })
     }
-}
 
-impl Stdin {
-    async fn pass(
+    /// Passes a source on until all of it has arrived, the command reads no more, or patience ends.
+    /// Several may be poured at the same time, and the same again; what they have is sent in order
+    /// and once per session. How far stdin has got; `None` when it is not open.
+    ///
+    /// # Errors
+    /// When the source ends without having been whole.
+    pub async fn pour(
         &self,
         fleet: &Fleet,
         operation: OperationId,
-        offset: u64,
-        bytes: &Bytes,
-        end: u64,
-    ) {
+        source: &mut impl Source,
+        patience: Patience<'_>,
+    ) -> Option<Result<Arrived, SourceError>> {
+        let stdin = self.find(operation)?;
+        let poured = stdin.pour(fleet, operation, source, patience).await;
+        let state = *stdin.state.borrow();
+        Some(poured.map(|()| state))
+    }
+}
+
+/// What came of trying to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// There was nothing to send, or it may not be sent.
+    Nothing,
+    /// Something was.
+    Some,
+    /// The machine's link is full.
+    Stalled,
+}
+
+impl Stdin {
+    async fn pour(
+        &self,
+        fleet: &Fleet,
+        operation: OperationId,
+        source: &mut impl Source,
+        patience: Patience<'_>,
+    ) -> Result<(), SourceError> {
         let mut state = self.state.subscribe();
+        let answer_at = Instant::now() + ANSWER_WITHIN;
+        let mut progress = (0, 0);
+        let mut moved_at = Instant::now();
+        let mut link_was_full = false;
+        // Once: two who do not agree about the end would not stop correcting each other.
+        let mut end_said = false;
         loop {
             let now = *state.borrow_and_update();
-            if now.is_settled(end) {
-                return;
+            source.release(now.received, now.window());
+            if let Some(total) = source.total().filter(|_| !end_said) {
+                end_said = true;
+                self.state.send_modify(|state| state.end = Some(total));
+                continue;
             }
-            // An earlier piece has to come first; it may be on its way in another request.
-            if now.sent >= offset
+            let is_over = source.is_finished() && now.is_settled(source.end());
+            if now.closed || is_over {
+                return Ok(());
+            }
+            if progress != (now.received, source.end()) {
+                progress = (now.received, source.end());
+                moved_at = Instant::now();
+            }
+            // What comes before may be on its way from another source.
+            if !link_was_full
+                && self.has_work(&now, source)
                 && let Some(session) = fleet.find(self.machine)
                 && session.epoch == now.epoch
-                && let Ok(turn) = self.turn.try_lock()
             {
-                let progressed = self.send(&session, operation, offset, bytes, end).await;
-                drop(turn);
-                if progressed {
-                    // Whoever found the turn taken looks again.
-                    self.state.send_modify(|_| {});
+                let place = match patience {
+                    Patience::Forever(Some(places)) => places.acquire().await.ok(),
+                    _ => None,
+                };
+                if let Ok(turn) = self.turn.try_lock() {
+                    let sent = self.send(&session, operation, source, place.is_some()).await?;
+                    drop(turn);
+                    if sent == Sent::Some {
+                        // Whoever found the turn taken looks again.
+                        self.state.send_modify(|_| {});
+                    }
+                    link_was_full = sent == Sent::Stalled;
                 }
             }
-            if state.changed().await.is_err() {
-                return;
+            let answer = match patience {
+                Patience::Forever(_) => None,
+                Patience::Answer => Some(answer_at.min(moved_at + ANSWER_AFTER)),
+            };
+            let pause = if link_was_full { Some(Instant::now() + LINK_PATIENCE) } else { answer };
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() { return Ok(()) },
+                grown = source.grow(), if source.wants_more() => grown?,
+                () = sleep_until(pause), if pause.is_some() => {
+                    if !std::mem::take(&mut link_was_full) {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
 
-    /// Sends what of a piece has not been sent in this session, as far as the machine allows.
-    /// Whether there was anything.
+    /// Whether the source has what comes next, and it may be sent.
+    fn has_work(&self, now: &Arrived, source: &impl Source) -> bool {
+        let next = now.sent < now.until.min(source.end());
+        let end = now.end.is_some() && now.end_told != Some(now.epoch);
+        now.sent >= source.start() && (next || (end && source.total() == now.end))
+    }
+
+    /// Sends what has not been sent in this session, as far as the machine allows. Who has a place
+    /// does not keep it for long.
     async fn send(
         &self,
         session: &Arc<Session>,
         operation: OperationId,
-        offset: u64,
-        bytes: &Bytes,
-        end: u64,
-    ) -> bool {
-        let mut progressed = false;
+        source: &mut impl Source,
+        has_place: bool,
+    ) -> Result<Sent, SourceError> {
+        let mut progressed = Sent::Nothing;
+        let mut slice = 0;
         loop {
             let now = *self.state.borrow();
-            if now.epoch != session.epoch || now.closed || now.sent < offset {
-                return progressed;
+            if now.epoch != session.epoch || now.closed || now.sent < source.start() {
+                return Ok(progressed);
             }
-            let room = now.until.saturating_sub(now.sent).min(limits::MAX_DATA_BYTES as u64);
-            let next = (now.sent + room).min(end);
-            if next > now.sent {
-                let from = usize::try_from(now.sent - offset).unwrap_or(usize::MAX);
-                let to = usize::try_from(next - offset).unwrap_or(usize::MAX);
-                let Some(piece) = bytes.get(from..to) else { return progressed };
-                let input = Control::Input { offset: now.sent, bytes: piece.to_vec() };
-                if session.send_bulk(operation, &input).await.is_err() {
-                    return progressed;
+            let room = now.until.min(source.end()).saturating_sub(now.sent);
+            if room > 0 {
+                if has_place && slice >= SLICE_BYTES {
+                    return Ok(progressed);
                 }
-                self.update(session, |state| state.sent = state.sent.max(next));
-                progressed = true;
-            } else if now.sent >= end && now.end == Some(end) && now.end_told != Some(now.epoch) {
-                // In order behind the last piece.
+                let bytes = source.read(now.sent, room).await?;
+                let length = bytes.len() as u64;
+                if length == 0 {
+                    return Ok(progressed);
+                }
+                let input = Control::Input { offset: now.sent, bytes };
+                let sending = session.send_bulk(operation, &input);
+                let sent = if has_place {
+                    // Nothing was queued when the time is up.
+                    match tokio::time::timeout(LINK_PATIENCE, sending).await {
+                        Ok(sent) => sent,
+                        Err(_) => return Ok(Sent::Stalled),
+                    }
+                } else {
+                    sending.await
+                };
+                if sent.is_err() {
+                    return Ok(progressed);
+                }
+                self.update(session, |state| state.sent = state.sent.max(now.sent + length));
+                slice += length;
+                progressed = Sent::Some;
+            } else if let Some(end) = now.end
+                && source.total() == Some(end)
+                && now.sent >= end
+                && now.end_told != Some(now.epoch)
+            {
+                // In order behind the last byte.
                 if session.send_bulk(operation, &Control::CloseInput { offset: end }).await.is_err()
                 {
-                    return progressed;
+                    return Ok(progressed);
                 }
                 self.update(session, |state| state.end_told = Some(session.epoch));
-                progressed = true;
+                progressed = Sent::Some;
             } else {
-                return progressed;
+                return Ok(progressed);
             }
         }
     }
@@ -225,5 +345,11 @@ impl Stdin {
                 change(state);
             }
         });
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    if let Some(time) = time {
+        tokio::time::sleep_until(time).await;
     }
 }

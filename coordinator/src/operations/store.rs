@@ -12,7 +12,7 @@ use crate::db::{DbError, Tx};
 
 pub use jobs::{
     JobFilter, count_jobs_running, counts, find_by_key, finish_job_if_done, forget_keys,
-    insert_job, list_jobs, list_unfinished_jobs, load_job, request_job_cancel,
+    insert_job, list_jobs, list_unfinished_jobs, load_job, request_job_cancel, use_upload,
 };
 pub use read::containment_text;
 use read::{COLUMNS, read_operation};

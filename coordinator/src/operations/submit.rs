@@ -7,6 +7,7 @@ use http::StatusCode;
 use reeve_protocol::{JobId, MachineId, limits};
 use reeve_sdk::api::{
     Job, JobCounts, JobPreview, JobRequest, JobState, MachineState, OperationRequest, Target,
+    UploadState,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
@@ -78,11 +79,12 @@ impl Operations {
         if request.dry_run {
             return Ok(Submitted::Preview(self.preview(targets)));
         }
+        let input = self.check_input(principal, &request).await?;
         self.check_ready()?;
         let key = key.map(|key| check_key(key, &request)).transpose()?;
         let targets = targets.iter().map(|known| (known.id, &*known.name)).collect::<Vec<_>>();
         let relayed = request.relay;
-        let admission = self.admission(principal, request, &targets, &body, key, None)?;
+        let admission = self.admission(principal, request, &targets, &body, key, None, input)?;
         if relayed {
             return self.admit_relayed(admission).await;
         }
@@ -142,11 +144,12 @@ impl Operations {
         if request.relay {
             return Err(ApiError::internal("what was approved cannot be relayed"));
         }
+        let input = self.check_input(principal, &request).await?;
         self.check_ready()?;
         let hash = Sha256::digest(serde_json::to_vec(&request).map_err(ApiError::internal)?);
         let key = Some((key.to_owned(), hash.into()));
         let approved = Some(approved);
-        let admission = self.admission(principal, request, targets, &body, key, approved)?;
+        let admission = self.admission(principal, request, targets, &body, key, approved, input)?;
         let machines = targets.iter().map(|(id, _)| *id);
         let fits = admission
             .job
@@ -252,11 +255,22 @@ impl Operations {
                 request.selector, self.0.limits.max_targets
             ));
         }
-        if body.has_stdin() && targets > 1 {
+        if request.input.is_some() && !body.has_stdin() {
+            return invalid(
+                "there is an input, and the operation reads no stdin; a command does with \
+                 \"stdin\": true"
+                    .to_owned(),
+            );
+        }
+        if body.has_stdin() && targets > 1 && request.input.is_none() {
             return invalid(format!(
-                "stdin can be sent to one machine, and '{}' matches {targets}",
+                "stdin can be sent to one machine, and '{}' matches {targets}; for many, upload it \
+                 first (POST /api/uploads) and give it as the job's input",
                 request.selector
             ));
+        }
+        if request.output_to.is_some() {
+            return invalid("output_to is not known to this release".to_owned());
         }
         let max_wait = u64::try_from(limits::MAX_WAIT.as_millis()).unwrap_or(u64::MAX);
         if request.wait_ms.is_some_and(|wait| wait == 0 || wait > max_wait) {
@@ -273,6 +287,28 @@ impl Operations {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_rollout", error.to_string())
         })?;
         Ok(body)
+    }
+
+    /// The file a job is to read, as the audit tells of it.
+    async fn check_input(
+        &self,
+        principal: &Principal,
+        request: &JobRequest,
+    ) -> Result<Option<serde_json::Value>, ApiError> {
+        let Some(input) = &request.input else { return Ok(None) };
+        let kept = self.0.uploads.find(principal, input.upload).await?;
+        let progress = kept.progress();
+        if progress.state == UploadState::Broken {
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "upload_broken",
+                "that upload is not what was announced, or was not continued in time; nothing was \
+                 started; upload it again",
+            ));
+        }
+        Ok(Some(serde_json::json!({
+            "upload": input.upload, "size": kept.size, "blake3": progress.blake3,
+        })))
     }
 
     /// New work is refused while it could not be made durable: better a clear no than a maybe.
@@ -311,6 +347,7 @@ impl Operations {
         JobPreview { targets }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "each is one column of what is recorded")]
     fn admission(
         &self,
         principal: &Principal,
@@ -319,6 +356,7 @@ impl Operations {
         body: &Body,
         key: Option<(String, [u8; 32])>,
         approval: Option<Approved>,
+        input: Option<serde_json::Value>,
     ) -> Result<Admission, ApiError> {
         let now_us = self.0.clock.micros();
         let id = JobId::new();
@@ -342,6 +380,7 @@ impl Operations {
             "selector": request.selector, "operation": redacted(&request.operation),
             "machines": targets.len(), "names": names, "rollout": request.rollout,
             "approval": approval.as_ref().map(|approved| approved.id),
+            "input": input,
         });
         let job = JobRow {
             id,
@@ -358,7 +397,11 @@ impl Operations {
             finished_us: None,
             cancel_requested_us: None,
             approval,
-            options: JobOptions { redact: request.redact, relay: request.relay },
+            options: JobOptions {
+                redact: request.redact,
+                relay: request.relay,
+                input: request.input,
+            },
         };
         Ok(Admission { job, operations, work: Arc::new(work), key, detail, relays: None })
     }

@@ -6,7 +6,7 @@ use reeve_protocol::ops::{self, Leftovers, Mode, Network, SpoolFull};
 use reeve_protocol::{Containment, Gap, JobId, MachineId, OperationId, SignalName, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::{MachineState, Time};
+use super::{JobInput, MachineState, OutputTo, Time};
 
 /// A command to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,8 @@ pub struct ExecuteCommandRequest {
     /// Environment variables to add.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Whether stdin will be sent; only with a single machine. Otherwise it is `/dev/null`.
+    /// Whether stdin will be sent, to a single machine or from the job's `input`. Otherwise it is
+    /// `/dev/null`.
     #[serde(default)]
     pub stdin: bool,
     /// End it after this long, milliseconds.
@@ -165,6 +166,14 @@ pub struct JobRequest {
     /// Only say which machines it would be.
     #[serde(default)]
     pub dry_run: bool,
+    /// Where stdin comes from, for operations that have one. Left out: it is sent to
+    /// `/api/operations/{id}/input`, and there can only be one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<JobInput>,
+    /// Where stdout leads, for one machine: into stdin of an operation of another, through the
+    /// coordinator, and it is not kept. Implies `relay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_to: Option<OutputTo>,
     /// Output is not kept: it is passed on once, to whoever submits this, in the follow stream that
     /// answers it. For bulk whose source stays on the machine, such as files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -186,6 +195,8 @@ impl JobRequest {
             wait_ms: None,
             output_limit: None,
             dry_run: false,
+            input: None,
+            output_to: None,
             relay: false,
             redact: false,
         }
@@ -355,6 +366,12 @@ pub struct Job {
     pub operation: OperationRequest,
     /// As asked.
     pub rollout: Rollout,
+    /// As asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<JobInput>,
+    /// As asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_to: Option<OutputTo>,
     /// Where it stands.
     pub state: JobState,
     /// How many operations are in each state.

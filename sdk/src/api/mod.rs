@@ -12,6 +12,7 @@ mod status;
 mod subtasks;
 mod tasks;
 mod time;
+mod uploads;
 mod users;
 mod vault;
 
@@ -44,5 +45,6 @@ pub use tasks::{
     TaskRequest, TaskState, TaskUsage, Yes,
 };
 pub use time::Time;
+pub use uploads::{JobInput, NewUpload, OutputTo, Upload, UploadState};
 pub use users::{NewUser, Role, User, UserChange, UserCreated};
 pub use vault::{NewVaultEntry, VaultEntry, VaultPassphrase, VaultSecret, VaultState, VaultStatus};

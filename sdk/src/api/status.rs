@@ -40,6 +40,9 @@ pub struct Problem {
     /// With `approval_required`: what is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Box<ApprovalNeeded>>,
+    /// With `wrong_offset`: where to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<u64>,
 }
 
 /// What anybody may know.

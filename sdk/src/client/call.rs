@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -152,7 +152,7 @@ impl Call {
         response.upgrade().await.map_err(|error| self.transport_error(error))
     }
 
-    async fn exchange(&self, headers: &[(&str, &str)]) -> Result<Response, Error> {
+    fn request(&self) -> RequestBuilder {
         let inner = &self.client.inner;
         let mut request = inner.http.request(self.method.clone(), self.url.clone());
         if let Some(authorization) = &inner.authorization {
@@ -170,6 +170,21 @@ impl Call {
         if let Some((body, kind)) = &self.body {
             request = request.header(CONTENT_TYPE, *kind).body(body.clone());
         }
+        request
+    }
+
+    /// One attempt with a body that is made as it is sent; it takes as long as it takes.
+    pub(crate) async fn attempt_stream(&self, body: Body) -> Result<Response, Error> {
+        let request = self.request().header(CONTENT_TYPE, "application/octet-stream").body(body);
+        let response = request.send().await.map_err(|error| self.transport_error(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(problem(response).await)
+    }
+
+    async fn exchange(&self, headers: &[(&str, &str)]) -> Result<Response, Error> {
+        let mut request = self.request();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -270,5 +285,6 @@ fn unspoken_problem(status: StatusCode) -> Problem {
         request_id: String::new(),
         nearest: Vec::new(),
         approval: None,
+        received: None,
     }
 }

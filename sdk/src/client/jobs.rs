@@ -26,6 +26,8 @@ pub fn command(
         wait_ms: None,
         output_limit: None,
         dry_run: false,
+        input: None,
+        output_to: None,
         relay: false,
         redact: false,
     }

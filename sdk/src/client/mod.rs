@@ -8,6 +8,7 @@ mod jobs;
 mod machines;
 mod people;
 mod tasks;
+mod uploads;
 mod vault;
 mod work;
 

@@ -122,6 +122,8 @@ impl Plan {
             selector: request.selector.clone(),
             operation: request.operation.clone(),
             rollout: request.rollout.clone(),
+            input: None,
+            output_to: None,
             state: match (ended, all_ok) {
                 (false, _) => JobState::Running,
                 (true, true) => JobState::Succeeded,

@@ -59,6 +59,7 @@ pub fn problem(status: u16, code: &str, detail: &str, nearest: &[&str]) -> Respo
         request_id: "request-1".to_owned(),
         nearest: nearest.iter().map(|name| (*name).to_owned()).collect(),
         approval: None,
+        received: None,
     };
     let status = StatusCode::from_u16(status).expect("status");
     let headers = [(header::CONTENT_TYPE, "application/problem+json")];

@@ -79,6 +79,8 @@ impl Runner {
             wait_ms: None,
             output_limit: Some(OUTPUT_LIMIT),
             dry_run: false,
+            input: None,
+            output_to: None,
             relay: false,
             redact: command.operation.is_some(),
         }

@@ -354,6 +354,15 @@ async fn record_job(
             ))
         }));
     }
+    if let Some(input) = &job.options.input
+        && !store::use_upload(tx, input.upload, now_us).await?
+    {
+        for row in &admission.operations {
+            picked.remove(&row.id);
+            endings.remove(&row.id);
+        }
+        return Ok(Err(ApiErrorOrExisting::Error(crate::uploads::not_found(input.upload))));
+    }
     let mut rows = admission.operations.clone();
     for row in &mut rows {
         if let Some(session) = picked.remove(&row.id) {

@@ -229,6 +229,9 @@ impl Conductor {
         })));
         if job.work.stdin {
             self.stdins.open(id, session, 0);
+            if let Some(upload) = job.upload {
+                self.feeders.start(id, upload);
+            }
         }
         match Envelope::request(id, job.work.name, &request) {
             Ok(envelope) => session.request(&envelope),

@@ -75,6 +75,9 @@ impl Conductor {
         }
         if job.work.stdin {
             self.stdins.open(report.id, session, report.stdin_received);
+            if let Some(upload) = job.upload {
+                self.feeders.start(report.id, upload);
+            }
         }
         if let Some(reason) = &operation.cancel {
             session.tell(Some(report.id), &Control::Cancel { reason: reason.clone() });

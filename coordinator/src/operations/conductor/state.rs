@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use reeve_protocol::{JobId, JournalId, MachineId, OperationId, OperationReport, Totals};
+use reeve_protocol::{JobId, JournalId, MachineId, OperationId, OperationReport, Totals, UploadId};
 use reeve_sdk::api::{JobCounts, OperationState};
 use tokio::sync::oneshot;
 
@@ -69,6 +69,8 @@ pub struct Job {
     pub open: usize,
     pub expires_us: Option<i64>,
     pub output_limit: u64,
+    /// The file stdin comes from.
+    pub upload: Option<UploadId>,
     /// The yes it runs with, and whether that was given to what would be sent.
     pub approval: Option<(Approved, bool)>,
     /// Where output goes that is not kept.
@@ -193,6 +195,7 @@ impl Book {
             open: rows.len(),
             expires_us: job.expires_us,
             output_limit: job.output_limit,
+            upload: job.options.input.map(|input| input.upload),
             approval: job.approval.clone().map(|approved| (approved, fits)),
             relays: None,
         };

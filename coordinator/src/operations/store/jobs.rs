@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use reeve_protocol::JobId;
+use reeve_protocol::{JobId, UploadId};
 use reeve_sdk::api::{JobCounts, JobState, OperationState};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
@@ -36,8 +36,8 @@ pub async fn insert_job(
     sqlx::query(
         "insert into jobs (id, principal, selector, operation, rollout, output_limit, expires_us,
                            state, created_us, finished_us, idempotency_key, request_hash,
-                           approval, options)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                           approval, options, upload_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(job.id.to_string())
     .bind(&job.principal)
@@ -53,9 +53,20 @@ pub async fn insert_job(
     .bind(key.map(|(_, hash)| &hash[..]))
     .bind(job.approval.as_ref().map(Approved::to_text))
     .bind(serde_json::to_string(&job.options).unwrap_or_default())
+    .bind(job.options.input.map(|input| input.upload.to_string()))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// A job is about to read an upload: it stays from now on. Whether it is there.
+pub async fn use_upload(tx: &mut Tx, id: UploadId, now_us: i64) -> Result<bool, DbError> {
+    let done = sqlx::query("update uploads set used_us = $2 where id = $1 and state <> 'broken'")
+        .bind(id.to_string())
+        .bind(now_us)
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// The job somebody asked for with this key, and the hash of what they asked then.

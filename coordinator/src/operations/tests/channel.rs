@@ -140,8 +140,9 @@ async fn channel_carries_output_stdin_size_and_end() {
         while !matches!(heard.last(), Some(Heard::Closed(_))) {
             heard.push(wire.next().await);
         }
+        // That stdin is over may be heard anywhere before the end.
+        heard.retain(|each| !matches!(each, Heard::Received(..)));
         let [.., a, b, c, d] = &heard[..] else { panic!("{heard:?}") };
-        let a = if matches!(a, Heard::Received(..)) { &heard[heard.len() - 5] } else { a };
         assert_eq!(*a, Heard::Gap(gap.from, gap.to), "{heard:?}");
         assert_eq!(*b, Heard::Output(channel::STDOUT, gap.to, b"end".to_vec()), "{heard:?}");
         assert_eq!(*c, Heard::State(OperationState::Succeeded));

@@ -1,0 +1,76 @@
+//! A request's body as a source: taken as it comes, and only as far ahead as the machine takes it.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use super::source::{Retained, Source, SourceError};
+
+/// Taken ahead of what may be sent, bytes. Bodies up to this size are taken whole, so that they can
+/// be answered at any time: an answer to a body that was not read may be lost with its connection.
+const AHEAD_BYTES: u64 = 256 * 1024;
+
+/// A body.
+pub struct BodySource<S> {
+    body: S,
+    retained: Retained,
+    /// Bytes to hold at most.
+    most: u64,
+    /// Stdin ends behind it.
+    is_last: bool,
+    finished: bool,
+}
+
+impl<S> BodySource<S> {
+    /// A body whose first byte is at `offset` of stdin.
+    pub fn new(body: S, offset: u64, is_last: bool) -> Self {
+        Self { body, retained: Retained::new(offset), most: AHEAD_BYTES, is_last, finished: false }
+    }
+}
+
+impl<S, E> Source for BodySource<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+    E: std::fmt::Display + Send,
+{
+    fn start(&self) -> u64 {
+        self.retained.start()
+    }
+
+    fn end(&self) -> u64 {
+        self.retained.end()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    fn total(&self) -> Option<u64> {
+        (self.finished && self.is_last).then(|| self.retained.end())
+    }
+
+    fn release(&mut self, received: u64, window: u64) {
+        self.retained.release(received);
+        // Who waits for what comes before it holds little.
+        let is_next = self.retained.start() <= received;
+        self.most = AHEAD_BYTES + if is_next { window } else { 0 };
+    }
+
+    async fn read(&mut self, offset: u64, room: u64) -> Result<Vec<u8>, SourceError> {
+        Ok(self.retained.read(offset, room))
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.finished && self.retained.len() < self.most
+    }
+
+    async fn grow(&mut self) -> Result<(), SourceError> {
+        match self.body.next().await {
+            None => self.finished = true,
+            Some(Ok(bytes)) => self.retained.push(bytes),
+            Some(Err(error)) => {
+                return Err(SourceError::Broken(format!("the body broke off: {error}")));
+            }
+        }
+        Ok(())
+    }
+}
