@@ -153,11 +153,8 @@ pub fn approval(screen: Screen, approval: &Approval) -> String {
         OperationRequest::ExplainOperation(asked) => {
             line("explain", &asked.operation.to_string());
         }
-        work => {
-            if let Some(work) = work.as_work() {
-                line(work.name(), &quoted(&work.describe()));
-            }
-        }
+        // Exactly what it is; what it means is among the reasons.
+        operation => line("operation", &visible(&operation.to_line())),
     }
     line("machines", &escape(&names.join(", ")));
     for reason in &approval.effect_reasons {

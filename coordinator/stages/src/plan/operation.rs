@@ -11,8 +11,36 @@ use crate::clean::clean;
 
 /// What a planner may use, and how it is told of it. Whatever streams for ever, takes stdin or opens
 /// a way in is not here.
-const OFFERED: &[(&str, &str)] =
-    &[("file_stat", r#"what is at a path: {"path": "/etc/hosts", "hash": true}"#)];
+const OFFERED: &[(&str, &str)] = &[
+    ("file_stat", r#"what is at a path: {"path": "/etc/hosts", "hash": true}"#),
+    ("file_list", r#"what is in a folder: {"path": "/etc/nginx", "depth": 2, "limit": 200}"#),
+    (
+        "file_mkdir",
+        r#"make a folder and those above it: {"path": "/srv/app/data", "parents": true}"#,
+    ),
+    (
+        "file_mode",
+        r#"bits (decimal) and owner: {"path": "/srv/app/data", "mode": 488, "user": "app", "group": "app"}"#,
+    ),
+    (
+        "file_move",
+        r#"another name, never over what is there unless replace is true: {"from": "/etc/app.conf", "to": "/etc/app.conf.old"}"#,
+    ),
+    (
+        "file_remove",
+        r#"a file, or a folder with recursive: {"path": "/var/cache/app/old", "recursive": true}"#,
+    ),
+    ("file_history", r#"versions that were kept of a file: {"path": "/etc/app.conf"}"#),
+    ("file_restore", r#"put one of them back: {"path": "/etc/app.conf", "version": 3}"#),
+    (
+        "log_read",
+        r#"the journal of units, or files; grep is a regular expression, priority 0 to 7: {"units": ["nginx.service"], "lines": 200, "priority": 4, "grep": "upstream"}"#,
+    ),
+    ("process_list", r#"processes, by cpu, memory, pid or start: {"sort": "memory", "limit": 20}"#),
+];
+
+/// Parameters that a step may not have: it has to end by itself.
+const ENDLESS: &[(&str, &str)] = &[("log_read", "follow")];
 
 /// A step's operation as a planner writes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -61,6 +89,10 @@ pub(crate) fn check_operation(
         .map_err(|error| format!("its parameters are no JSON: {error}"))?;
     if !shows(&parameters) {
         return Err("its parameters have characters that do not show".to_owned());
+    }
+    let endless = |(of, key): &&(&str, &str)| *of == name && parameters.get(*key).is_some();
+    if let Some((_, key)) = ENDLESS.iter().find(endless) {
+        return Err(format!("{name}: a step has to end by itself, so it cannot have {key}"));
     }
     let request = serde_json::json!({ name.as_str(): parameters });
     let operation: OperationRequest =
@@ -117,6 +149,8 @@ mod tests {
             ("file_stat", r#"{"path":"/a\u202eb"}"#, "do not show"),
             ("file_stat", r#"{"path":"/a\nb"}"#, "do not show"),
             ("file_stat", r#"{"path":"/etc","more":1}"#, "unknown field"),
+            ("log_read", r#"{"units":["cron.service"],"follow":true}"#, "end by itself"),
+            ("process_signal", r#"{"targets":[],"signal":"KILL"}"#, "none of the operations"),
         ] {
             let error = check(name, parameters).expect_err(parameters);
             assert!(error.contains(says), "{error}");
