@@ -21,7 +21,9 @@ use std::path::{Path, PathBuf};
 
 use reeve_protocol::enrol::{Register, Registered};
 use reeve_protocol::ops::{
-    Command, ExecuteCommand, ExplainOperation, Leftovers, OpenTerminal, Operation, SpoolFull, Stdin,
+    Command, ExecuteCommand, ExplainOperation, FileHistory, FileList, FileMkdir, FileMode,
+    FileMove, FileRemove, FileRestore, FileStat, Leftovers, OpenTerminal, Operation, RemotePath,
+    SpoolFull, Stdin,
 };
 use reeve_protocol::token::{Pin, Token};
 use reeve_protocol::{
@@ -116,6 +118,7 @@ fn samples() -> Samples {
     let mut all = Samples::default();
     handshake(&mut all);
     requests(&mut all);
+    file_requests(&mut all);
     running(&mut all);
     results(&mut all);
     machine(&mut all);
@@ -153,6 +156,67 @@ fn handshake(all: &mut Samples) {
         let message = "why, and what to do".to_owned();
         all.add(&format!("reject-{word}"), &Reject { code, message, retry_after_ms: 2_000 });
     }
+}
+
+/// With every field, one path of any bytes among them.
+fn file_requests(all: &mut Samples) {
+    let path = || RemotePath::new(&b"/srv/caf\xe9\n"[..]);
+    let hash = || Some("0f".repeat(32));
+    file_request(all, &FileStat { path: path(), follow: true, hash: true });
+    file_request(
+        all,
+        &FileList {
+            depth: 3,
+            limit: 100,
+            skip_hidden: true,
+            one_file_system: true,
+            ..FileList::new(path())
+        },
+    );
+    file_request(all, &FileMkdir { parents: true, mode: Some(0o750), ..FileMkdir::new(path()) });
+    file_request(
+        all,
+        &FileMode {
+            mode: Some(0o640),
+            clear: 0o022,
+            add: 0o100,
+            add_search: 0o111,
+            user: Some("deploy".to_owned()),
+            group: Some("1000".to_owned()),
+            recursive: true,
+            ..FileMode::new(path())
+        },
+    );
+    file_request(
+        all,
+        &FileMove {
+            replace: true,
+            if_match: hash(),
+            no_version: true,
+            ..FileMove::new(path(), "/srv/new")
+        },
+    );
+    let one = FileRemove { if_match: hash(), no_version: true, ..FileRemove::new(path()) };
+    file_request(all, &one);
+    file_request(all, &FileHistory { beneath: true, ..FileHistory::new(path()) });
+    file_request(
+        all,
+        &FileRestore { if_match: hash(), parents: true, ..FileRestore::new(path(), 17) },
+    );
+}
+
+fn file_request<W: Operation + PartialEq + std::fmt::Debug>(all: &mut Samples, work: &W) {
+    let request = Request {
+        boot_id: BOOT.to_owned(),
+        journal: JOURNAL,
+        expires_in_ms: None,
+        body: encode(work).expect("encodes"),
+        approval: None,
+        redact: false,
+    };
+    let envelope = Envelope::request(OPERATION, W::NAME, &request).expect("encodes");
+    all.envelope(&format!("request-{}", W::NAME), envelope, &request);
+    assert_eq!(decode::<W>(&request.body).expect("decodes"), *work);
 }
 
 fn requests(all: &mut Samples) {

@@ -57,7 +57,8 @@ impl Rules {
     /// With a file that may be read and never changed.
     #[must_use]
     pub fn keeping(self, path: &Path) -> Self {
-        Self { kept: Arc::new([resolve::canonical(path)]), ..self }
+        // A link with that name as well as what it leads to.
+        Self { kept: Arc::new([resolve::canonical_folder(path), resolve::canonical(path)]), ..self }
     }
 
     /// Opens the place at a path. What is there is not opened to be read: see [`Place::open`].

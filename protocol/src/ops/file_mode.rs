@@ -94,6 +94,11 @@ impl Work for FileMode {
 
     fn validate(&self) -> Result<(), InvalidWork> {
         self.path.check()?;
+        if self.recursive && self.path.is_root() {
+            return Err(InvalidWork::Value(
+                "everything on a machine is never changed at once; name folders".to_owned(),
+            ));
+        }
         for (name, bits) in [
             ("mode", self.mode.unwrap_or(0)),
             ("clear", self.clear),
@@ -156,5 +161,7 @@ mod tests {
         assert_eq!(symbolic.new_bits(0o664, true), 0o740);
         assert!(change.validate().is_err(), "nothing to do");
         assert!(FileMode { add: 0o10000, ..change }.validate().is_err());
+        let all = FileMode { add: 0o7, recursive: true, ..FileMode::new("//") };
+        assert!(all.validate().is_err());
     }
 }

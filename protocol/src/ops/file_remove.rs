@@ -43,7 +43,7 @@ impl Work for FileRemove {
 
     fn validate(&self) -> Result<(), InvalidWork> {
         self.path.check()?;
-        if self.path.as_bytes().iter().all(|byte| *byte == b'/') {
+        if self.path.is_root() {
             return Err(InvalidWork::Value("the root folder is never removed".to_owned()));
         }
         if self.recursive && self.if_match.is_some() {

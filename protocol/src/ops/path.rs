@@ -79,6 +79,12 @@ impl RemotePath {
         }
     }
 
+    /// Whether it is the root folder, however it is written.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.split(|byte| *byte == b'/').all(|part| matches!(part, b"" | b"."))
+    }
+
     /// The path of something in this folder.
     #[must_use]
     pub fn join(&self, name: &[u8]) -> Self {
@@ -196,6 +202,9 @@ mod tests {
         }
         assert_eq!(RemotePath::new(vec![b'/'; 4096]).check(), Err(InvalidPath::Long));
         assert_eq!(RemotePath::from("/srv/..hidden").check(), Ok(()));
+        for (path, is_root) in [("/", true), ("//./", true), ("/a", false), ("/..a", false)] {
+            assert_eq!(RemotePath::from(path).is_root(), is_root, "{path}");
+        }
     }
 
     #[test]

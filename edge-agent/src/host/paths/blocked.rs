@@ -56,7 +56,7 @@ impl Blocked {
         for candidate in listed.into_iter().chain(own) {
             // The name stays blocked where a link at it leads astray, or nothing is there.
             let target = candidate.find_target();
-            names.insert(resolve_folder(&candidate.path));
+            names.insert(resolve::canonical_folder(&candidate.path));
             names.insert(candidate.path);
             let Some(target) = target else { continue };
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -120,14 +120,6 @@ impl Blocked {
         }
         let Some(location) = mounts.locate(place) else { return false };
         self.locations.iter().any(|blocked| location.is_in(blocked))
-    }
-}
-
-/// Without links on the way to the last name.
-fn resolve_folder(path: &Path) -> PathBuf {
-    match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) => resolve::canonical(folder).join(name),
-        _ => path.to_owned(),
     }
 }
 

@@ -146,14 +146,14 @@ impl Place {
         let real = real_path(fd.as_fd())?;
         // What is nowhere: a pipe, something behind another root, something removed meanwhile.
         let gone = || io::Error::from(io::ErrorKind::NotFound);
-        if !real.is_absolute() || about.links == 0 {
+        if !real.is_absolute() {
             return Err(gone());
         }
         let place = Self { fd, real, about };
-        // Also what is really called so.
-        if place.real.as_os_str().as_encoded_bytes().ends_with(b" (deleted)")
-            && !place.is_still_at(&place.real)
-        {
+        // Something may really be called so, and some file systems count no links.
+        let seems_gone = place.about.links == 0
+            || place.real.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+        if seems_gone && !place.is_still_at(&place.real) {
             return Err(gone());
         }
         Ok(place)

@@ -146,3 +146,11 @@ pub fn canonical(path: &Path) -> PathBuf {
         }
     }
 }
+
+/// The same with the last name as it is, link or not.
+pub fn canonical_folder(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => canonical(folder).join(name),
+        _ => path.to_owned(),
+    }
+}

@@ -211,6 +211,19 @@ fn names_are_taken_where_the_policy_lets_them() {
     let rules = ground.rules.clone().keeping(&ground.at("in/file"));
     assert_eq!(code_of(rules.find_spot(&ground.path("in/file"))), "policy_path");
     assert_eq!(code_of(rules.find(&ground.path("in/file"), LastLink::Keep)), "");
+    // By a link too: neither it nor what it leads to.
+    ground.link("deep/file", "in/policy");
+    let rules = ground.rules.clone().keeping(&ground.at("in/policy"));
+    for name in ["in/policy", "in/deep/file"] {
+        assert_eq!(code_of(rules.find_spot(&ground.path(name))), "policy_path", "{name}");
+    }
+    assert_eq!(
+        code_of(rules.check_tree(&ground.at("in/deep"), &ground.path("in/deep"))),
+        "policy_path"
+    );
+    // Gone for good, and merely called so.
+    fs::write(ground.at("in/x (deleted)"), "").expect("written");
+    assert_eq!(ground.codes("in/x (deleted)"), "");
 }
 
 #[test]
