@@ -8,8 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     approvals, ask, audit, completion, contexts, doctor, files, jobs, keys, kill, login, machines,
-    models, ps, run, status, tasks, tokens, usage, users, vault, version,
+    models, ps, run, services, status, tasks, tokens, usage, users, vault, version,
 };
+
+use crate::top;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -140,10 +142,14 @@ pub enum Command {
     Files(files::Files),
     /// Look at and change machines
     Machines(machines::Machines),
+    /// Watch how busy machines are
+    Top(Box<top::Top>),
     /// Show what runs on machines
     Ps(ps::Ps),
     /// Send a signal to processes
     Kill(kill::Kill),
+    /// Look at and control services
+    Services(services::Services),
     /// Tokens with which machines join
     Tokens(tokens::Tokens),
     /// Providers of models, and who asks which

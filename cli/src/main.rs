@@ -11,6 +11,7 @@ mod output;
 mod target;
 mod task;
 mod terminal;
+mod top;
 mod watch;
 
 use std::process::ExitCode;

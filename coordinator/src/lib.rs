@@ -9,6 +9,7 @@ pub mod db;
 pub mod events;
 mod files;
 pub mod fleet;
+pub mod history;
 pub mod http;
 pub mod machines;
 pub mod models;
@@ -41,6 +42,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::events::Hub;
 use crate::fleet::Fleet;
+use crate::history::Histories;
 use crate::http::{CountSource, RateLimits, Readiness};
 use crate::machines::Machines;
 use crate::models::ModelRegistry;
@@ -84,6 +86,8 @@ pub struct AppState {
     pub models: ModelRegistry,
     /// Machines.
     pub machines: Machines,
+    /// What machines did.
+    pub histories: Histories,
     /// Live sessions.
     pub fleet: Fleet,
     /// The door to machines.

@@ -16,6 +16,7 @@ use crate::db::{Db, DbError, settings};
 use crate::events::Hub;
 use crate::files::write_public;
 use crate::fleet::Fleet;
+use crate::history::Histories;
 use crate::http::{self, CountSource, Counts, Listening, RateLimits, Readiness, Server};
 use crate::machines::Machines;
 use crate::models::ModelRegistry;
@@ -125,7 +126,11 @@ pub(crate) async fn start_at(
         ),
     };
     let machines = Machines::load(db.clone(), clock.clone()).await.map_err(&db_error)?;
-    let (fleet, inbox) = Fleet::new(machines.clone(), coordinator, clock.clone(), tasks.clone());
+    let folder = config.data.join("history");
+    let histories = Histories::open(folder.clone(), tasks.clone())
+        .map_err(|source| StartError::File { path: folder, source })?;
+    let (fleet, inbox) =
+        Fleet::new(machines.clone(), histories.clone(), coordinator, clock.clone(), tasks.clone());
     let events = Hub::default();
     let uploads = Uploads::start(uploads::Parts {
         db: db.clone(),
@@ -190,6 +195,7 @@ pub(crate) async fn start_at(
         vault,
         models,
         machines,
+        histories,
         fleet,
         operations,
         approvals,

@@ -345,7 +345,7 @@ pub struct Metrics {
 }
 
 /// Either way: alive. The coordinator answers each of an agent's with one without metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender's clock, microseconds since 1970.
     pub time_us: i64,
@@ -356,6 +356,10 @@ pub struct Heartbeat {
     /// From agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
+    /// From agents: what the machine did since the last one, at most
+    /// [`MAX_SAMPLES`](crate::sample::MAX_SAMPLES).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<crate::Sample>,
 }
 
 /// Agent → coordinator: a line of the agent's own log that somebody should see.

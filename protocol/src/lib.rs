@@ -14,6 +14,7 @@ mod handshake;
 mod ids;
 pub mod limits;
 pub mod ops;
+pub mod sample;
 pub mod token;
 mod version;
 
@@ -33,4 +34,5 @@ pub use ids::{
     ApiKeyId, ApprovalId, CoordinatorId, EnrolmentTokenId, JobId, JournalId, MachineId,
     OperationId, TaskId, UploadId, UserId,
 };
+pub use sample::Sample;
 pub use version::{MINIMUM_VERSION, SUBPROTOCOL, VERSION};

@@ -31,8 +31,8 @@ use reeve_protocol::{
     CoordinatorId, Credit, DiskFact, Envelope, Evidence, Facts, Gap, Goodbye, GoodbyeReason,
     Heartbeat, Hello, JournalId, Kind, MachineId, Metrics, NetworkFact, OperationId,
     OperationReport, OperationResult, Outcome, Output, Proof, Refusal, Reject, RejectCode, Report,
-    ReportedState, Request, SignalName, Stream, Totals, Usage, VersionRange, Welcome, decode,
-    encode, proof_message,
+    ReportedState, Request, Sample, SignalName, Stream, Totals, Usage, VersionRange, Welcome,
+    decode, encode, proof_message,
 };
 use uuid::Uuid;
 
@@ -442,10 +442,30 @@ fn machine(all: &mut Samples) {
         running: 3,
         uptime_s: 86_400,
     };
-    let plain = Heartbeat { time_us: TIME_US, probe: None, metrics: None };
+    let plain = Heartbeat { time_us: TIME_US, ..Heartbeat::default() };
     all.add("heartbeat-coordinator", &plain);
-    all.add("heartbeat-probe", &Heartbeat { probe: Some(0xDEAD_BEEF), ..plain });
-    all.add("heartbeat-agent", &Heartbeat { metrics: Some(metrics), ..plain });
+    all.add("heartbeat-probe", &Heartbeat { probe: Some(0xDEAD_BEEF), ..plain.clone() });
+    all.add("heartbeat-agent", &Heartbeat { metrics: Some(metrics), ..plain.clone() });
+    let earlier = Sample { ago: 1, cpu_user: Some(12), load: Some(52), ..Sample::default() };
+    let sample = Sample {
+        ago: 0,
+        cpu_user: Some(123),
+        cpu_system: Some(45),
+        cpu_iowait: Some(6),
+        cpu_steal: Some(0),
+        load: Some(152),
+        memory_used: Some(7_000_000),
+        swap_used: Some(0),
+        disk_read: Some(4096),
+        disk_write: Some(40_000),
+        network_in: Some(1200),
+        network_out: Some(900),
+        pressure_cpu: Some(12),
+        pressure_memory: None,
+        pressure_io: Some(3),
+    };
+    let samples = vec![earlier, sample];
+    all.add("heartbeat-samples", &Heartbeat { metrics: Some(metrics), samples, ..plain });
     let (level, message) = ("warn".to_owned(), "a line".to_owned());
     all.add("client_log", &ClientLog { level, message, time_us: TIME_US });
     all.add("facts", &facts());

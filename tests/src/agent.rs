@@ -46,6 +46,7 @@ pub struct AgentBuilder<'a> {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) containment: Containment,
     pub(crate) policy: String,
+    pub(crate) bus: Option<String>,
 }
 
 impl AgentBuilder<'_> {
@@ -74,6 +75,13 @@ impl AgentBuilder<'_> {
     #[must_use]
     pub fn policy(mut self, text: &str) -> Self {
         text.clone_into(&mut self.policy);
+        self
+    }
+
+    /// Where its system bus is.
+    #[must_use]
+    pub fn bus(mut self, address: &str) -> Self {
+        self.bus = Some(address.to_owned());
         self
     }
 
@@ -124,6 +132,7 @@ impl AgentBuilder<'_> {
             policy,
             log,
             containment: self.containment,
+            bus: self.bus,
             api: self.api.clone(),
             process: None,
             cgroup: None,
@@ -139,6 +148,7 @@ pub struct Agent {
     policy: PathBuf,
     log: PathBuf,
     containment: Containment,
+    bus: Option<String>,
     api: Api,
     process: Option<Child>,
     /// The folder of its cgroups, found when it last ended.
@@ -216,6 +226,9 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("clone a file"))
             .stderr(log);
+        if let Some(bus) = &self.bus {
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+        }
         self.process = Some(command.spawn().expect("start reeve-agent run"));
     }
 

@@ -143,6 +143,7 @@ impl Cluster {
                 Containment::Fallback
             },
             policy: String::new(),
+            bus: None,
         }
     }
 

@@ -27,6 +27,7 @@ pub mod proxy;
 mod reeve;
 pub mod scripted_agent;
 mod sshd;
+pub mod systemd;
 mod wait;
 
 pub use agent::{Agent, AgentBuilder, Containment};

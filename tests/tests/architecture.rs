@@ -361,6 +361,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("operations", 50),
     ("uploads", 45),
     ("fleet", 40),
+    ("history", 30),
     ("machines", 30),
     ("models", 25),
     ("users", 20),

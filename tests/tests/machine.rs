@@ -1,4 +1,4 @@
-//! What a machine is doing: its processes, signals to them.
+//! What a machine is and does: its processes, signals to them, how busy it is, what it is like.
 
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use reeve_protocol::SignalName;
 use reeve_protocol::ops::{
-    Process, ProcessList, ProcessSignal, ProcessSort, ProcessTarget, Processes, Signalled,
+    MachineDescribe, MachineDescription, Process, ProcessList, ProcessSignal, ProcessSort,
+    ProcessTarget, Processes, Signalled, SystemWatch, WatchSample,
 };
 use reeve_sdk::api::OperationState;
 use reeve_tests::{Cluster, eventually, processes};
@@ -165,4 +166,55 @@ fn policy_of_the_machine_forbids_signals_and_allows_looking() {
     cluster.reeve(["kill", "web-1", &pid, "-y"]).expect_code(255).expect_says("policy");
     cluster.reeve(["kill", "db-1", &pid, "-y"]).expect_code(255).expect_says("[exec] users");
     assert!(!sleeper.has_ended());
+}
+
+#[test]
+fn machine_is_watched_for_as_long_as_asked() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let asked = SystemWatch {
+        interval_ms: Some(500),
+        count: Some(3),
+        processes: Some(5),
+        ..SystemWatch::default()
+    };
+    let answer = cluster.perform("web-1", asked).remove(0);
+    assert!(answer.failure.is_none(), "{answer:?}");
+    let lines: Vec<&[u8]> = answer.stdout.split(|byte| *byte == b'\n').collect();
+    let samples: Vec<WatchSample> = lines
+        .iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("a sample"))
+        .collect();
+    assert_eq!(samples.len(), 3);
+    for sample in &samples {
+        let cpus = std::thread::available_parallelism().expect("processors").get();
+        assert!(sample.processors.len() > cpus, "{sample:?}");
+        assert!(sample.memory.total > sample.memory.available);
+        assert_eq!(sample.processes.len(), 5);
+        assert!(sample.root.is_some() && sample.process_count > 5);
+    }
+    assert!(samples.windows(2).all(|pair| pair[0].time_us < pair[1].time_us));
+    assert!((400..5000).contains(&samples[1].over_ms), "{:?}", samples[1].over_ms);
+}
+
+#[test]
+fn machine_is_described_as_it_is() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let answer = cluster.perform("web-1", MachineDescribe::default()).remove(0);
+    assert!(answer.failure.is_none(), "{answer:?}");
+    let found: MachineDescription = serde_json::from_slice(&answer.stdout).expect("a description");
+    let root = found.filesystems.iter().find(|it| it.mount == "/").expect("a root");
+    assert!(root.total.is_some_and(|total| total > 0) && root.available <= root.total, "{root:?}");
+    assert!(found.uptime_s > 0 && !found.boot_id.is_empty());
+    if std::path::Path::new("/var/lib/dpkg/status").exists() {
+        let updates = found.updates.expect("apt was asked");
+        assert_eq!(updates.manager, "apt");
+        assert!(updates.count.is_some() || !updates.note.is_empty(), "{updates:?}");
+    }
+    let quick = MachineDescribe { without_updates: true };
+    let answer = cluster.perform("web-1", quick).remove(0);
+    let found: MachineDescription = serde_json::from_slice(&answer.stdout).expect("a description");
+    assert!(found.updates.is_none());
 }

@@ -18,6 +18,7 @@ pub mod models;
 mod perform;
 pub mod ps;
 pub mod run;
+pub mod services;
 pub mod status;
 pub mod tasks;
 pub mod tokens;
@@ -50,8 +51,10 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Jobs(command) => command.perform(&global).await,
         Command::Files(command) => command.perform(&global).await,
         Command::Machines(command) => command.perform(&global).await,
+        Command::Top(command) => command.perform(&global).await,
         Command::Ps(command) => command.perform(&global).await,
         Command::Kill(command) => command.perform(&global).await,
+        Command::Services(command) => command.perform(&global).await,
         Command::Tokens(command) => command.perform(&global).await,
         Command::Models(command) => command.perform(&global).await,
         Command::Vault(command) => command.perform(&global).await,

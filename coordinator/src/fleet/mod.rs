@@ -19,6 +19,7 @@ use reeve_protocol::{CoordinatorId, Envelope, GoodbyeReason, MachineId};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::Clock;
+use crate::history::Histories;
 use crate::machines::Machines;
 use crate::tasks::Tasks;
 
@@ -62,6 +63,7 @@ pub struct Fleet(Arc<Inner>);
 
 struct Inner {
     machines: Machines,
+    histories: Histories,
     coordinator: CoordinatorId,
     clock: Clock,
     tasks: Tasks,
@@ -79,6 +81,7 @@ impl Fleet {
     #[must_use]
     pub fn new(
         machines: Machines,
+        histories: Histories,
         coordinator: CoordinatorId,
         clock: Clock,
         tasks: Tasks,
@@ -87,6 +90,7 @@ impl Fleet {
         let (bulk, bulk_out) = mpsc::channel(BULK_QUEUE);
         let fleet = Self(Arc::new(Inner {
             machines,
+            histories,
             coordinator,
             clock,
             tasks,

@@ -174,7 +174,7 @@ impl Session {
     /// Asks the agent to answer; whether it did before the time was up. A closed session does not.
     pub(super) async fn answers_within(&self, limit: Duration, now_us: i64) -> bool {
         let probe = rand::random::<u64>() | 1;
-        self.tell(None, &Heartbeat { time_us: now_us, probe: Some(probe), metrics: None });
+        self.tell(None, &Heartbeat { time_us: now_us, probe: Some(probe), ..Heartbeat::default() });
         let answered = async {
             loop {
                 let notified = self.answer.notified();
@@ -220,7 +220,7 @@ impl Session {
         now_us: i64,
     ) -> Result<(), Breach> {
         match &envelope.kind {
-            Kind::Heartbeat => self.take_heartbeat(envelope.open()?, now_us),
+            Kind::Heartbeat => self.take_heartbeat(fleet, envelope.open()?, now_us),
             Kind::Accepted | Kind::Output | Kind::Result => {
                 let operation = envelope.operation()?;
                 if envelope.kind == Kind::Output
@@ -274,23 +274,25 @@ impl Session {
                 Ok(Err(_)) => return,
                 Err(_) => {
                     let time_us = fleet.0.clock.micros();
-                    self.tell(None, &Heartbeat { time_us, probe: None, metrics: None });
+                    self.tell(None, &Heartbeat { time_us, ..Heartbeat::default() });
                 }
             }
         }
     }
 
-    fn take_heartbeat(&self, heartbeat: Heartbeat, now_us: i64) {
+    fn take_heartbeat(&self, fleet: &Fleet, heartbeat: Heartbeat, now_us: i64) {
         self.skew_us.store(heartbeat.time_us.saturating_sub(now_us), Ordering::Relaxed);
         if let Some(metrics) = heartbeat.metrics {
             *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = Some(metrics);
         }
+        let (samples, metrics) = (&heartbeat.samples, heartbeat.metrics.as_ref());
+        fleet.0.histories.take(self.machine, samples, metrics, now_us);
         match heartbeat.probe {
             Some(probe) => {
                 self.answered.store(probe, Ordering::Release);
                 self.answer.notify_waiters();
             }
-            None => self.tell(None, &Heartbeat { time_us: now_us, probe: None, metrics: None }),
+            None => self.tell(None, &Heartbeat { time_us: now_us, ..Heartbeat::default() }),
         }
     }
 }

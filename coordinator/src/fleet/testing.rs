@@ -321,7 +321,7 @@ impl Agent {
     /// had said by then.
     pub async fn settle(&mut self) {
         let time_us = rand::random::<u32>().into();
-        self.say(&Heartbeat { time_us, probe: None, metrics: None }).await;
+        self.say(&Heartbeat { time_us, ..Heartbeat::default() }).await;
         self.wait_for("a heartbeat", |one| (one.kind == Kind::Heartbeat).then_some(())).await;
     }
 

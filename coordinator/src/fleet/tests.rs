@@ -164,7 +164,7 @@ async fn second_agent_with_a_key_puts_both_out_until_somebody_decides() {
         let mut second = Agent::dial(&site.server).await;
         second.prove(&identity).await;
         let probe = first.wait_for("a probe", |one| one.open::<Heartbeat>().ok()?.probe).await;
-        first.say(&Heartbeat { time_us: 0, probe: Some(probe), metrics: None }).await;
+        first.say(&Heartbeat { time_us: 0, probe: Some(probe), ..Heartbeat::default() }).await;
         assert_eq!(rejection(&mut second).await, RejectCode::Cloned);
         let heard = first.hear_until_closed().await;
         let goodbye = heard.iter().find_map(|one| one.open::<Goodbye>().ok()).expect("a goodbye");

@@ -49,6 +49,7 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     // machines
     (Method::GET, "/api/machines", Needs(Viewer)),
     (Method::GET, "/api/machines/{machine}", Needs(Viewer)),
+    (Method::GET, "/api/machines/{machine}/metrics", Needs(Viewer)),
     (Method::PATCH, "/api/machines/{machine}", Needs(Admin)),
     (Method::DELETE, "/api/machines/{machine}", Needs(Admin)),
     (Method::POST, "/api/machines/{machine}/revoke", Needs(Admin)),

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::authenticate::guard;
 use super::{downloads, layers, openapi, peer, request_id, routes};
 use crate::{
-    AppState, approvals, assistant, audit, events, fleet, machines, models, operations, uploads,
-    users, vault,
+    AppState, approvals, assistant, audit, events, fleet, history, machines, models, operations,
+    uploads, users, vault,
 };
 
 /// Routes of every feature.
@@ -26,6 +26,7 @@ pub(super) fn features() -> OpenApiRouter<AppState> {
         .merge(audit::routes())
         .merge(machines::routes())
         .merge(fleet::routes())
+        .merge(history::routes())
         .merge(operations::routes())
         .merge(uploads::routes())
         .merge(approvals::routes())

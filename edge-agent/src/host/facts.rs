@@ -18,6 +18,12 @@ const REAL: &[&str] = &[
 /// Disks and networks told at the most: facts travel in one frame.
 const MAX_LISTED: usize = 64;
 
+/// Whether a kind of file system holds data.
+#[must_use]
+pub fn is_real(kind: &str) -> bool {
+    REAL.contains(&kind)
+}
+
 /// Reads all of them.
 #[must_use]
 pub fn read(containment: Option<Containment>, inspect: Option<InspectFact>) -> Facts {
@@ -83,7 +89,8 @@ fn find_init() -> String {
 
 /// Which program manages packages below `root`. By the data that it keeps rather than by the
 /// program: some systems have programs of others as well (`apt` on Fedora, `dpkg` anywhere).
-fn find_package_manager(root: &Path) -> String {
+#[must_use]
+pub fn find_package_manager(root: &Path) -> String {
     let is_there = |path: &str| root.join(path).exists();
     let found = [
         ("apk", &["lib/apk/db/installed", "usr/lib/apk/db/installed"][..]),
@@ -123,6 +130,37 @@ fn list_disks() -> Vec<DiskFact> {
         }
     }
     disks
+}
+
+/// Addresses of each interface with the length of their network: `192.0.2.7/24`.
+#[must_use]
+pub fn list_addresses() -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let Ok(addresses) = getifaddrs() else { return found };
+    for address in addresses {
+        let Some(storage) = address.address else { continue };
+        let mask = address.netmask;
+        let text = if let Some(v4) = storage.as_sockaddr_in() {
+            let mask = mask.and_then(|mask| Some(mask.as_sockaddr_in()?.ip().to_bits()));
+            mask.map_or_else(
+                || v4.ip().to_string(),
+                |it| format!("{}/{}", v4.ip(), it.leading_ones()),
+            )
+        } else if let Some(v6) = storage.as_sockaddr_in6() {
+            let mask = mask.and_then(|mask| Some(mask.as_sockaddr_in6()?.ip().to_bits()));
+            mask.map_or_else(
+                || v6.ip().to_string(),
+                |it| format!("{}/{}", v6.ip(), it.leading_ones()),
+            )
+        } else {
+            continue;
+        };
+        let list = found.entry(address.interface_name).or_default();
+        if list.len() < MAX_LISTED {
+            list.push(text);
+        }
+    }
+    found
 }
 
 fn list_networks() -> Vec<NetworkFact> {

@@ -40,11 +40,35 @@ pub fn find_bytes(text: &str, name: &str) -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// What a file system has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes.
+    pub total: u64,
+    /// Bytes that an ordinary user can still write.
+    pub available: u64,
+    /// Files there can be; 0 where that has no limit.
+    pub inodes: u64,
+    /// Files an ordinary user can still make.
+    pub inodes_free: u64,
+}
+
+/// What the file system at a path has room for.
+#[must_use]
+pub fn measure(path: impl AsRef<Path>) -> Option<Space> {
+    let stat = rustix::fs::statvfs(path.as_ref()).ok()?;
+    Some(Space {
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        available: stat.f_bavail.saturating_mul(stat.f_frsize),
+        inodes: stat.f_files,
+        inodes_free: stat.f_favail,
+    })
+}
+
 /// Total bytes, and those an ordinary user can still write.
 #[must_use]
 pub fn measure_disk(path: impl AsRef<Path>) -> Option<(u64, u64)> {
-    let stat = rustix::fs::statvfs(path.as_ref()).ok()?;
-    Some((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+    measure(path).map(|space| (space.total, space.available))
 }
 
 #[cfg(test)]

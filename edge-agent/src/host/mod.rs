@@ -1,8 +1,10 @@
 //! Everything that talks to the operating system below the level of files and sockets: processes,
 //! control groups, users, facts. The only folder with `nix`, `std::process` and `unsafe`.
 
+pub mod activity;
 pub mod cgroup;
 pub mod child;
+pub mod clock;
 pub mod copying;
 pub mod facts;
 pub mod files;
@@ -12,6 +14,7 @@ pub mod metrics;
 pub mod paths;
 pub mod pipe;
 pub mod process;
+pub mod query;
 pub mod sandbox;
 pub mod setup;
 pub mod stdio;

@@ -10,6 +10,7 @@ mod logs;
 mod machine;
 mod operation;
 mod recover;
+mod services;
 mod spares;
 mod terminal;
 mod work;

@@ -1,6 +1,7 @@
 //! Starting a worker: what was asked is checked and written down, then a keeper starts our own
 //! program on it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reeve_protocol::ops::{Command, ExecuteCommand, Stdin};
@@ -12,6 +13,9 @@ use super::{Operation, Operations, refusal};
 use crate::host;
 use crate::keeper::files::Spec;
 use crate::keeper::spool::SEGMENT_BYTES;
+
+/// The variable that says where the system bus is (D-Bus specification).
+const BUS_ADDRESS: &str = "DBUS_SYSTEM_BUS_ADDRESS";
 
 /// Workers at the same time. More are refused: each is two processes.
 const MAX_AT_ONCE: u32 = 256;
@@ -51,6 +55,7 @@ pub fn start(
         command: ExecuteCommand {
             cwd: Some("/".to_owned()),
             redact: request.redact,
+            env: bus_address(),
             stdin: if terms.has_stdin { Stdin::Stream } else { Stdin::Null },
             timeout_ms: terms
                 .limit
@@ -69,4 +74,10 @@ pub fn start(
         terminal: None,
     };
     exec::launch(operations, &Launched { spec: &spec, order: Some(&order) })
+}
+
+/// Where the system bus is, when the agent's own environment says that it is elsewhere than usual.
+fn bus_address() -> BTreeMap<String, String> {
+    let value = std::env::var(BUS_ADDRESS).ok();
+    value.into_iter().map(|value| (BUS_ADDRESS.to_owned(), value)).collect()
 }

@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod endpoint;
 mod outbox;
 pub mod policy;
+mod samples;
 pub mod session;
 pub mod tls;
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Connected;
 use super::outbox::Outbox;
+use super::samples::Samples;
 use crate::host;
 use crate::keeper::wire::ToKeeper;
 use crate::operations::{Answer, CommandError, Operation, Operations};
@@ -50,6 +51,8 @@ pub struct Session {
     tasks: Tasks,
     deliveries: HashMap<OperationId, Delivery>,
     heartbeat: Duration,
+    /// What the machine did since the last heartbeat.
+    samples: Samples,
 }
 
 impl Session {
@@ -65,6 +68,7 @@ impl Session {
             tasks: connected.tasks,
             deliveries: HashMap::new(),
             heartbeat: Duration::from_millis(connected.welcome.heartbeat_ms),
+            samples: Samples::start(),
         };
         (session, connected.receiver)
     }
@@ -141,6 +145,10 @@ impl Session {
                 let done = tokio::select! {
                     received = &mut next => break received,
                     _ = heartbeat.tick() => self.beat(None),
+                    () = self.samples.due() => {
+                        self.samples.take();
+                        Ok(())
+                    }
                     line = logs.next() => self.say(Envelope::of(&line)),
                     () = stop.cancelled() => return End::Stopped,
                 };
@@ -160,9 +168,11 @@ impl Session {
     }
 
     /// `probe`: the number of the coordinator's question that this answers.
-    fn beat(&self, probe: Option<u64>) -> Result<(), String> {
-        let metrics = host::metrics::read(self.operations.count_running());
-        let heartbeat = Heartbeat { time_us: host::now_us(), probe, metrics: Some(metrics) };
+    fn beat(&mut self, probe: Option<u64>) -> Result<(), String> {
+        let metrics = Some(host::metrics::read(self.operations.count_running()));
+        let time_us = host::now_us();
+        let samples = self.samples.hand_over(time_us);
+        let heartbeat = Heartbeat { time_us, probe, metrics, samples };
         self.say(Envelope::of(&heartbeat))
     }
 

@@ -200,7 +200,7 @@ async fn probe_is_answered_at_once_with_its_number() {
     let agent = machine.start().await;
     let mut coordinator = agent.connect().await;
     for number in [1, u64::MAX] {
-        let probe = Heartbeat { time_us: 1, probe: Some(number), metrics: None };
+        let probe = Heartbeat { time_us: 1, probe: Some(number), ..Heartbeat::default() };
         coordinator.sender.control(&Envelope::of(&probe).expect("encodes")).expect("open");
         let answer = loop {
             let envelope = coordinator.hear().await;

@@ -18,10 +18,15 @@ mod file_stat;
 mod file_write;
 mod hash;
 mod log_read;
+pub mod machine_describe;
 mod open_terminal;
 mod path;
 pub mod process_list;
 pub mod process_signal;
+pub mod service_control;
+pub mod service_list;
+pub mod service_status;
+pub mod system_watch;
 mod work;
 
 pub use effect::Effect;
@@ -48,6 +53,10 @@ pub use file_write::{
 };
 pub use hash::check_hash;
 pub use log_read::{LogRead, LogRecord, TimeFrom};
+pub use machine_describe::{
+    FileSystem, Interface, LoggedIn, MachineDescribe, MachineDescription, RebootNeed, Route,
+    Update, Updates,
+};
 pub use open_terminal::{
     DEFAULT_IDLE_LIMIT_MS, MAX_IDLE_LIMIT_MS, MAX_TERM_BYTES, MAX_TERMINAL_SIDE, OpenTerminal,
     check_terminal_size,
@@ -55,6 +64,13 @@ pub use open_terminal::{
 pub use path::{InvalidPath, MAX_PATH_BYTES, RemotePath};
 pub use process_list::{Process, ProcessList, ProcessSort, Processes};
 pub use process_signal::{ProcessSignal, ProcessTarget, Signalled, SignalledTarget};
+pub use service_control::{ServiceAction, ServiceChange, ServiceControl};
+pub use service_list::{Service, ServiceList, Services};
+pub use service_status::{ServiceStatus, UnitStatus};
+pub use system_watch::{
+    CpuShare, DiskActivity, MemoryUse, NetworkActivity, Pressures, SpaceUse, SystemWatch,
+    WatchSample,
+};
 pub use work::{AnyWork, Failure, InvalidWork, Work};
 
 /// The name of an operation on the wire, in the API and in the audit.
@@ -84,6 +100,11 @@ macro_rules! for_each_work {
             FileRestore: "Put back a version of a file.",
             FileRead: "Read a file or a folder.",
             FileWrite: "Write a file or a folder.",
+            ServiceList: "List the units that a machine's systemd manages.",
+            ServiceStatus: "Look at a unit of systemd.",
+            ServiceControl: "Start or stop a unit of systemd, or do something else with it.",
+            MachineDescribe: "Describe a machine as it is now.",
+            SystemWatch: "Watch how busy a machine is.",
         }
     };
 }

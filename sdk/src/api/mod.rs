@@ -5,6 +5,7 @@ mod approvals;
 mod auth;
 pub mod channel;
 pub mod follow;
+mod history;
 mod jobs;
 mod machines;
 mod models;
@@ -23,6 +24,7 @@ pub use approvals::{
 pub use auth::{
     ApiKey, ApiKeyCreated, LoginRequest, LoginResponse, NewApiKey, SetupRequest, Ticket, WhoAmI,
 };
+pub use history::{History, HistorySeries, Resolution};
 pub use jobs::{
     CancelRequest, ExecuteCommandRequest, ExplainOperationRequest, InputAccepted, Job, JobCounts,
     JobPreview, JobRequest, JobState, Operation, OperationRequest, OperationState, OutputInfo,

@@ -6,8 +6,8 @@ use reqwest::Method;
 use super::{Client, Paging};
 use crate::Error;
 use crate::api::{
-    EnrolmentToken, EnrolmentTokenCreated, Machine, MachineChange, MachineState, NewEnrolmentToken,
-    Page,
+    EnrolmentToken, EnrolmentTokenCreated, History, Machine, MachineChange, MachineState,
+    NewEnrolmentToken, Page, Time,
 };
 
 impl Client {
@@ -41,6 +41,26 @@ impl Client {
     /// See [`Error`].
     pub async fn machine(&self, machine: &str) -> Result<Machine, Error> {
         self.get(&["api", "machines", machine]).fetch().await
+    }
+
+    /// What a machine did in the last `seconds`, of some series (`cpu,memory`) or all.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn machine_history(
+        &self,
+        machine: &str,
+        seconds: i64,
+        series: Option<&str>,
+    ) -> Result<History, Error> {
+        let now = jiff::Timestamp::now().as_microsecond();
+        let from = Time::from_micros(now.saturating_sub(seconds.saturating_mul(1_000_000)));
+        let from = from.to_string();
+        self.get(&["api", "machines", machine, "metrics"])
+            .query("from", Some(from.as_str()))
+            .query("series", series)
+            .fetch()
+            .await
     }
 
     /// Changes name, labels or quarantine.

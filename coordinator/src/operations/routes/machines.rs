@@ -184,5 +184,6 @@ async fn remove(
     let id = state.machines.remove(&principal, &machine).await?;
     state.fleet.dismiss(id, GoodbyeReason::Revoked, "this machine was removed");
     state.operations.abandon(id).await;
+    state.histories.forget(id).await;
     Ok(StatusCode::NO_CONTENT)
 }
