@@ -235,9 +235,9 @@ impl Rules {
         Err(forbidden(path))
     }
 
-    /// Whether something in a folder that may be touched may be, too.
-    fn check_inner(&self, place: &Place, path: &RemotePath) -> Result<(), Failure> {
-        if self.blocked.covers_inner(place) { Err(forbidden(path)) } else { Ok(()) }
+    /// Whether something in a folder that may be touched, on this mount, may be, too.
+    fn check_inner(&self, place: &Place, mount: u64, path: &RemotePath) -> Result<(), Failure> {
+        if self.blocked.covers_inner(place, mount) { Err(forbidden(path)) } else { Ok(()) }
     }
 
     /// What is said of a path that could not be opened. Of what lies outside the policy nothing is

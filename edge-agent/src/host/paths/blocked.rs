@@ -96,9 +96,12 @@ impl Blocked {
         self.names(&place.real) || self.covers_what_it_is(place) || self.covers_location(place)
     }
 
-    /// The same for something in a folder that is not.
-    pub fn covers_inner(&self, place: &Place) -> bool {
-        self.names.contains(&place.real) || self.covers_what_it_is(place)
+    /// The same for something in a folder that is not, and that was reached through this mount.
+    pub fn covers_inner(&self, place: &Place, mount: u64) -> bool {
+        // Where nothing else is mounted, what lies in a blocked folder lies in the one that is not.
+        self.names.contains(&place.real)
+            || self.covers_what_it_is(place)
+            || (place.about.mount != mount && self.covers_location(place))
     }
 
     fn covers_what_it_is(&self, place: &Place) -> bool {

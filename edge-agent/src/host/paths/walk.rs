@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use reeve_protocol::ops::{Failure, RemotePath};
@@ -86,8 +87,10 @@ pub struct Walk {
 #[derive(Debug)]
 struct Level {
     folder: Arc<OwnedFd>,
-    real: std::path::PathBuf,
+    real: PathBuf,
     path: RemotePath,
+    /// The number of the mount that it is on.
+    mount: u64,
     /// In reverse.
     names: Vec<Box<[u8]>>,
     /// What was said of it when it was found; `None` for the first.
@@ -116,7 +119,7 @@ impl Walk {
             waiting: Vec::new(),
         };
         let folder = place.open_folder().map_err(|error| describe(&error, path))?;
-        walk.enter(folder, place.real.clone(), path.clone(), None)
+        walk.enter(folder, (place.real.clone(), place.about.mount), path.clone(), None)
             .map_err(|error| describe(&error, path))?;
         Ok(walk)
     }
@@ -129,7 +132,7 @@ impl Walk {
     fn enter(
         &mut self,
         folder: OwnedFd,
-        real: std::path::PathBuf,
+        (real, mount): (PathBuf, u64),
         path: RemotePath,
         visit: Option<Visit>,
     ) -> io::Result<()> {
@@ -139,7 +142,8 @@ impl Walk {
             let message = format!("{} holds more than {most} names", path.display());
             self.waiting.push(Failure::at("too_many", &path, message));
         }
-        self.levels.push(Level { folder: Arc::new(folder), real, path, names, visit });
+        let folder = Arc::new(folder);
+        self.levels.push(Level { folder, real, path, mount, names, visit });
         Ok(())
     }
 
@@ -156,9 +160,9 @@ impl Walk {
             );
             return told.then(|| Step::Skipped(Failure::at("too_deep", &path, message)));
         }
-        let real = visit.place.real.clone();
+        let place = (visit.place.real.clone(), visit.place.about.mount);
         let opened = visit.place.open_folder();
-        match opened.and_then(|folder| self.enter(folder, real, path.clone(), Some(visit))) {
+        match opened.and_then(|folder| self.enter(folder, place, path.clone(), Some(visit))) {
             Ok(()) => None,
             Err(error) => Some(Step::Skipped(describe(&error, &path))),
         }
@@ -175,7 +179,7 @@ impl Walk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(describe(&error, &path)),
         };
-        self.rules.check_inner(&place, &path)?;
+        self.rules.check_inner(&place, level.mount, &path)?;
         let depth = u32::try_from(self.levels.len()).unwrap_or(u32::MAX);
         Ok(Some(Visit { path, place, folder: level.folder.clone(), name, depth }))
     }
