@@ -41,7 +41,7 @@ impl CpuTicks {
     #[must_use]
     pub fn permille(self, part: u64) -> u64 {
         let total = self.total();
-        if total == 0 { 0 } else { part.saturating_mul(1000) / total }
+        part.saturating_mul(1000).checked_div(total).unwrap_or(0)
     }
 }
 
