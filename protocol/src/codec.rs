@@ -39,6 +39,14 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(rmp_serde::to_vec_named(value)?)
 }
 
+/// Writes a value behind what is in `bytes`.
+///
+/// # Errors
+/// When serde cannot represent the value. What was written of it stays.
+pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    Ok(rmp_serde::encode::write_named(bytes, value)?)
+}
+
 /// The value in bytes, which must hold exactly one.
 ///
 /// # Errors

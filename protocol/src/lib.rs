@@ -19,7 +19,7 @@ pub mod token;
 mod version;
 
 pub use approval::{approval_message, machine_bytes};
-pub use codec::{CodecError, decode, encode};
+pub use codec::{CodecError, decode, encode, encode_into};
 pub use envelope::{Body, Envelope, Kind};
 pub use frames::{
     Accepted, Acknowledge, ApprovalStamp, ClientLog, Containment, Control, Credit, DiskFact,

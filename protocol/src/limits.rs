@@ -35,8 +35,17 @@ pub const INITIAL_CREDIT: u64 = 64 * 1024;
 /// durable-commit latency of 10 ms with room to spare.
 pub const MAX_CREDIT: u64 = 16 * 1024 * 1024;
 
-/// Stdin bytes a coordinator may send ahead of what the command's keeper has taken.
+/// Stdin bytes a coordinator may send ahead of what the command has taken, before it is granted
+/// more.
 pub const STDIN_WINDOW: u64 = 256 * 1024;
+
+/// The widest such window of one operation, bytes: what is in the keeper's memory when a command
+/// that was fast stops reading. Covers 600 MiB/s at 5 ms from the keeper to the coordinator and back.
+pub const MAX_STDIN_WINDOW: u64 = 4 * 1024 * 1024;
+
+/// All such windows of one machine beyond the first ones, bytes: what may be in the agent's memory
+/// on its way to keepers.
+pub const STDIN_BUDGET: u64 = 8 * 1024 * 1024;
 
 /// Control frames waiting to be written. They are small; a peer that does not read this many is
 /// dead or hostile and its link is closed.

@@ -2,7 +2,7 @@
 //! gave it a connection; the socket is made when that one ends, because only then can another
 //! agent come, and most commands are over before.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -13,9 +13,6 @@ use crate::host::pipe::is_passing;
 /// Bytes waiting for an agent that does not read. Only `progress` and `stdin` are sent while
 /// others wait, and both are told as one, so this is never reached by an honest agent.
 const MAX_WAITING: usize = 64 * 1024;
-
-/// Bytes read at once: one full message.
-const READ_BYTES: usize = super::wire::MAX_MESSAGE_BYTES;
 
 struct Connection {
     stream: UnixStream,
@@ -96,13 +93,8 @@ impl Door {
     pub fn receive(&mut self) -> Vec<ToKeeper> {
         let mut messages = Vec::new();
         let Some(one) = &mut self.connection else { return messages };
-        let mut buffer = vec![0; READ_BYTES];
-        let mut good = match one.stream.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(count) => {
-                one.incoming.push(&buffer[..count]);
-                true
-            }
+        let mut good = match one.incoming.read(&mut one.stream) {
+            Ok(count) => count > 0,
             Err(error) => is_passing(&error),
         };
         loop {

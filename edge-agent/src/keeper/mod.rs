@@ -291,7 +291,7 @@ impl Keeper {
     fn obey(&mut self, message: ToKeeper, now: Instant) {
         match message {
             ToKeeper::Release { upto } => self.spool.release(upto),
-            ToKeeper::Input { offset, bytes } => self.stdin.take(offset, &bytes),
+            ToKeeper::Input { offset, bytes } => self.stdin.take(offset, bytes),
             ToKeeper::CloseInput { offset } => self.stdin.finish(offset),
             ToKeeper::Signal { signal } => self.ending.signal(host::process::to_signal(signal)),
             ToKeeper::Cancel { .. } => self.ending.ask(Why::Cancel, now),

@@ -1,6 +1,8 @@
 //! What agent and keeper say to each other: length-prefixed MessagePack over a Unix socket. An
 //! upgraded agent meets old keepers, so: add, never change.
 
+use std::io::{self, Read};
+
 use reeve_protocol::{Accepted, CodecError, SignalName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -107,11 +109,27 @@ pub enum ToKeeper {
 /// # Errors
 /// When it cannot be encoded.
 pub fn to_frame<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
-    let body = reeve_protocol::encode(message)?;
-    let mut frame = Vec::with_capacity(body.len() + 4);
-    frame.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-    frame.extend_from_slice(&body);
+    let mut frame = Vec::new();
+    add_frame(message, &mut frame)?;
     Ok(frame)
+}
+
+/// As [`to_frame`], behind what is in `bytes`.
+///
+/// # Errors
+/// When it cannot be encoded; `bytes` is as before then.
+pub fn add_frame<T: Serialize>(message: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; 4]);
+    if let Err(error) = reeve_protocol::encode_into(message, bytes) {
+        bytes.truncate(start);
+        return Err(error);
+    }
+    let length = u32::try_from(bytes.len() - start - 4).unwrap_or(u32::MAX);
+    if let Some(head) = bytes.get_mut(start..start + 4) {
+        head.copy_from_slice(&length.to_le_bytes());
+    }
+    Ok(())
 }
 
 /// What is wrong with what came over the socket.
@@ -128,18 +146,48 @@ pub enum WireError {
 /// Bytes as they come, messages as they are whole.
 #[derive(Debug, Default)]
 pub struct Incoming {
+    /// Made once and used again and again; what is read lies in `taken..filled`.
     buffer: Vec<u8>,
     taken: usize,
+    filled: usize,
 }
+
+/// Read at once, at most: some full messages.
+const READ_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+
+/// Of these the buffer is made at first: most operations have no stdin.
+const FIRST_BYTES: usize = 4096;
 
 impl Incoming {
     /// More bytes came.
     pub fn push(&mut self, bytes: &[u8]) {
+        let room = self.make_room(bytes.len());
+        room[..bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+    }
+
+    /// Reads once, as much as there is up to some messages.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn read(&mut self, source: &mut impl Read) -> io::Result<usize> {
+        // Twice what was there last time: who sends much is read in large steps.
+        let wanted = (self.buffer.len()).clamp(FIRST_BYTES, READ_BYTES);
+        let count = source.read(self.make_room(wanted))?;
+        self.filled += count;
+        Ok(count)
+    }
+
+    fn make_room(&mut self, wanted: usize) -> &mut [u8] {
         if self.taken > 0 {
-            self.buffer.drain(..self.taken);
+            self.buffer.copy_within(self.taken..self.filled, 0);
+            self.filled -= self.taken;
             self.taken = 0;
         }
-        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() < self.filled + wanted {
+            self.buffer.resize(self.filled + wanted, 0);
+        }
+        &mut self.buffer[self.filled..]
     }
 
     /// The next whole message.
@@ -147,7 +195,7 @@ impl Incoming {
     /// # Errors
     /// When it is none; the connection is of no use any more.
     pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
-        let rest = &self.buffer[self.taken..];
+        let rest = &self.buffer[self.taken..self.filled];
         let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
         if length > MAX_MESSAGE_BYTES {

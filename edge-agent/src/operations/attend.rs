@@ -16,8 +16,14 @@ use tokio::sync::mpsc;
 use super::{Operation, Operations, never_started, recover, refusal};
 use crate::host::{self, keeper_process};
 use crate::keeper::files;
-use crate::keeper::wire::{FromKeeper, Incoming, ToKeeper, to_frame};
+use crate::keeper::wire::{FromKeeper, Incoming, ToKeeper, add_frame};
 use crate::state::journal::Event;
+
+/// Messages written to a keeper in one go.
+const MESSAGES_AT_ONCE: usize = 4;
+
+/// What is kept for the next messages while none wait, bytes.
+const KEPT_BYTES: usize = 128 * 1024;
 
 /// Pause between looks at a keeper that neither listens nor is dead: it is starting, or just about
 /// to be gone.
@@ -148,6 +154,7 @@ impl Attendant {
         let (mut reader, mut writer) = stream.split();
         let mut incoming = Incoming::default();
         let mut buffer = vec![0; 4096];
+        let (mut messages, mut frames) = (Vec::new(), Vec::new());
         loop {
             tokio::select! {
                 count = reader.read(&mut buffer) => {
@@ -163,9 +170,15 @@ impl Attendant {
                         self.note(message);
                     }
                 }
-                Some(message) = self.commands.recv() => {
-                    let frame = to_frame(&message).map_err(io::Error::other)?;
-                    writer.write_all(&frame).await?;
+                1.. = self.commands.recv_many(&mut messages, MESSAGES_AT_ONCE) => {
+                    frames.clear();
+                    for message in messages.drain(..) {
+                        add_frame(&message, &mut frames).map_err(io::Error::other)?;
+                    }
+                    writer.write_all(&frames).await?;
+                    if frames.capacity() > KEPT_BYTES && self.commands.is_empty() {
+                        frames = Vec::new();
+                    }
                 }
             }
         }

@@ -202,6 +202,12 @@ impl Operations {
         self.count_unfinished(Operation::is_command)
     }
 
+    /// How many operations read stdin.
+    #[must_use]
+    pub fn count_with_stdin(&self) -> u32 {
+        self.count_unfinished(Operation::has_stdin)
+    }
+
     fn count_unfinished(&self, wanted: impl Fn(&Operation) -> bool) -> u32 {
         let running = lock(&self.inner.running);
         let count = running.values().filter(|each| wanted(each) && !each.is_finished()).count();

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::host;
 use crate::keeper::spool::{Piece, SpoolReader};
 use crate::keeper::wire::StdinState;
-use crate::operations::Operation;
+use crate::operations::{Operation, Operations};
 
 /// Why sending ended early.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,8 @@ pub struct Outbox {
     pub operation: Arc<Operation>,
     /// Where to.
     pub sender: Sender,
+    /// All of them: they share what stdin may take of memory.
+    pub operations: Operations,
     /// Merged offset up to which the coordinator lets us send.
     pub allowed: watch::Receiver<u64>,
     /// The coordinator has everything below this.
@@ -70,6 +72,7 @@ impl Outbox {
         let mut watch = self.operation.watch();
         let mut reader = None;
         let mut told = StdinState::default();
+        let mut granted = 0;
         loop {
             let view = watch.borrow_and_update().clone();
             let until = *self.allowed.borrow_and_update();
@@ -81,7 +84,8 @@ impl Outbox {
             let started = view.accepted.is_some() || view.finished.is_some();
             if self.operation.has_stdin() && started && view.stdin != told {
                 told = view.stdin;
-                self.tell_stdin(told)?;
+                granted = self.grant_stdin(told, granted);
+                self.tell_stdin(StdinState { until: granted, ..told })?;
             }
             self.send_output(&mut reader, view.spool_to, until).await?;
             if let Some(result) = &view.finished
@@ -94,6 +98,14 @@ impl Outbox {
                 changed = self.allowed.changed() => if changed.is_err() { return Ok(()) },
             }
         }
+    }
+
+    /// How far stdin may be sent: as far as the keeper takes it, and no further than its share of
+    /// what may be on its way through this agent. Never back.
+    fn grant_stdin(&self, state: StdinState, granted: u64) -> u64 {
+        let share = limits::STDIN_BUDGET / u64::from(self.operations.count_with_stdin().max(1));
+        let window = limits::STDIN_WINDOW + share;
+        granted.max(state.until.min(state.received.saturating_add(window)))
     }
 
     fn tell_stdin(&self, state: StdinState) -> Result<(), OutboxError> {

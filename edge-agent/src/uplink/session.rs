@@ -267,7 +267,14 @@ impl Session {
         let Some(delivery) = self.deliveries.get_mut(&id) else { return };
         let allowed = delivery.allowed.subscribe();
         delivery.outbox = Some(allowed.clone());
-        let outbox = Outbox { operation, sender: self.sender.clone(), allowed, from, announce };
+        let outbox = Outbox {
+            operation,
+            sender: self.sender.clone(),
+            operations: self.operations.clone(),
+            allowed,
+            from,
+            announce,
+        };
         self.tasks.spawn("outbox", async move {
             if let Err(error) = outbox.run().await {
                 tracing::debug!(%id, %error, "sending ended early");
