@@ -57,7 +57,7 @@ impl Approvals {
             }
             Ruling::Needs(requirement) => requirement,
         };
-        if request.relay {
+        if request.relay || request.output_to.is_some() {
             return Err(conflict(
                 "relay_cannot_wait",
                 format!(

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::feed::Feeders;
 use super::output::{Closing, Command};
+use super::pipe::Pipes;
 use super::relay::{self, Budget, Relays};
 use super::rollout::Verdict;
 use super::row::{JobRow, OperationRow};
@@ -104,6 +105,7 @@ pub struct Conductor {
     pub(super) hub: Hub,
     pub(super) stdins: Stdins,
     pub(super) feeders: Feeders,
+    pub(super) pipes: Pipes,
     pub(super) registry: Registry,
     pub(super) writer: Mailbox<Command>,
     pub(super) closings: Mailbox<Closing>,
@@ -131,6 +133,7 @@ impl Conductor {
             let Some(job) = store::load_job(&mut conn, id).await? else { continue };
             let machines = store::list_machines(&mut conn, id).await?;
             let counts = store::counts(&mut conn, &[id]).await?.remove(&id).unwrap_or_default();
+            let job_options = job.options.clone();
             let relays = job
                 .options
                 .relay
@@ -151,6 +154,17 @@ impl Conductor {
                     id,
                     "its reader is gone: the coordinator was restarted while it was relayed",
                 );
+                // What it was relayed into will not get the rest.
+                if let Some(to) = job_options.output_to {
+                    self.book.cancels.push(state::Cancel {
+                        target: CancelTarget::Operation(to.operation),
+                        principal: "system".to_owned(),
+                        reason: "its input is not whole: the coordinator was restarted while it \
+                                 was fed from another machine"
+                            .to_owned(),
+                        done: None,
+                    });
+                }
             }
         }
         Ok(())
@@ -231,6 +245,7 @@ impl Conductor {
     fn forget(&mut self, id: OperationId, succeeded: bool) {
         let Some(operation) = self.book.operations.remove(&id) else { return };
         self.stdins.close(id);
+        self.pipes.ended(id, succeeded);
         if let Some(machine) = self.book.machines.get_mut(&operation.machine) {
             machine.forget(id);
             if machine.session.is_none() && machine.is_idle() {

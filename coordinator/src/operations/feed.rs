@@ -71,7 +71,7 @@ impl Feeders {
             };
             inner.at_work.lock().unwrap_or_else(PoisonError::into_inner).remove(&operation);
             if let Err(error) = fed {
-                inner.cancel(operation, &error).await;
+                cancel(&inner.requests, operation, &error).await;
             }
         });
     }
@@ -92,20 +92,20 @@ impl Inner {
             Some(Ok(_)) | None => Ok(()),
         }
     }
+}
 
-    /// It will never get what it was to read.
-    async fn cancel(&self, operation: OperationId, error: &SourceError) {
-        tracing::warn!(%operation, %error, "an operation cannot be fed");
-        let (done, answer) = oneshot::channel();
-        let request = Request::Cancel {
-            target: CancelTarget::Operation(operation),
-            principal: "system".to_owned(),
-            reason: format!("its input is not whole: {error}"),
-            done,
-        };
-        if self.requests.send(request).await.is_ok() {
-            let _ = answer.await;
-        }
+/// Cancels an operation that will never get what it was to read.
+pub async fn cancel(requests: &mpsc::Sender<Request>, operation: OperationId, why: &SourceError) {
+    tracing::warn!(%operation, %why, "an operation cannot be fed");
+    let (done, answer) = oneshot::channel();
+    let request = Request::Cancel {
+        target: CancelTarget::Operation(operation),
+        principal: "system".to_owned(),
+        reason: format!("its input is not whole: {why}"),
+        done,
+    };
+    if requests.send(request).await.is_ok() {
+        let _ = answer.await;
     }
 }
 

@@ -11,6 +11,7 @@ mod feed;
 mod follow;
 mod look;
 mod output;
+mod pipe;
 mod relay;
 mod rollout;
 mod routes;
@@ -46,6 +47,7 @@ use crate::users::Principal;
 use conductor::{CancelTarget, Conductor, REQUEST_QUEUE, Request};
 use feed::Feeders;
 use output::{Closing, HealthFlag, Segments, Writer};
+use pipe::Pipes;
 use relay::{Budget, Unclaimed};
 use stdin::{BodySource, Patience, Stdins};
 
@@ -104,6 +106,7 @@ struct Inner {
     limits: Limits,
     segments: Segments,
     stdins: Stdins,
+    pipes: Pipes,
     health: HealthFlag,
     requests: mpsc::Sender<Request>,
     /// Where the conductor hears that a reader of what is relayed has gone.
@@ -134,12 +137,14 @@ impl Operations {
             tasks.clone(),
             requests.clone(),
         );
+        let pipes = Pipes::new(stdins.clone(), fleet.clone(), tasks.clone(), requests.clone());
         let mut conductor = Conductor {
             db: db.clone(),
             clock: clock.clone(),
             hub: hub.clone(),
             stdins: stdins.clone(),
             feeders,
+            pipes: pipes.clone(),
             registry: machines.registry().clone(),
             writer: writer.commands.clone(),
             closings: closings.clone(),
@@ -162,6 +167,7 @@ impl Operations {
             limits,
             segments,
             stdins,
+            pipes,
             health,
             requests,
             closings,

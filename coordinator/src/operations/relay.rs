@@ -184,6 +184,11 @@ impl Reader {
         self.reason = reason;
     }
 
+    /// Nobody wants the rest, for this reason: the job is cancelled.
+    pub fn give_up(mut self, reason: &'static str) {
+        self.reason = reason;
+    }
+
     /// Everything has ended and was taken.
     pub fn finish(&mut self) {
         self.done = true;

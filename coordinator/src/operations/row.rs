@@ -6,7 +6,7 @@ use reeve_protocol::{
 };
 use reeve_sdk::api::{
     Job, JobCounts, JobInput, JobState, Operation, OperationRequest, OperationState, OutputInfo,
-    Reason, Rollout, Time,
+    OutputTo, Reason, Rollout, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub struct JobOptions {
     /// Where stdin comes from, unless somebody sends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<JobInput>,
+    /// The operation of which stdout is stdin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_to: Option<OutputTo>,
 }
 
 impl JobRow {
@@ -58,7 +61,7 @@ impl JobRow {
             operation: self.operation.clone(),
             rollout: self.rollout.clone(),
             input: self.options.input,
-            output_to: None,
+            output_to: self.options.output_to,
             state: self.state,
             counts,
             created_by: self.principal.clone(),
@@ -137,6 +140,12 @@ impl OperationRow {
         }
     }
 
+    /// Whoever cancelled it said why.
+    fn why_cancelled(&self) -> Option<Reason> {
+        let said = self.cancel_reason.as_ref().filter(|said| !said.is_empty())?;
+        (self.state == OperationState::Cancelled).then(|| reason("cancelled", said))
+    }
+
     /// As the API shows it. Gaps, reachability and stdin are filled in by whoever knows them.
     pub fn to_api(&self) -> Operation {
         Operation {
@@ -148,7 +157,7 @@ impl OperationRow {
             reachable: None,
             exit_code: self.exit_code,
             signal: self.signal,
-            reason: self.reason.clone(),
+            reason: self.reason.clone().or_else(|| self.why_cancelled()),
             containment: self.containment,
             created: Time::from_micros(self.created_us),
             sent: self.sent_us.map(Time::from_micros),

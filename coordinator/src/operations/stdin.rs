@@ -5,19 +5,19 @@ mod body;
 mod source;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reeve_protocol::{Control, MachineId, OperationId, limits};
 use reeve_sdk::api::InputAccepted;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::fleet::{Fleet, Session};
 
 pub use body::BodySource;
-pub use source::{Source, SourceError};
+pub use source::{Retained, Source, SourceError};
 
 /// A request is answered when nothing has happened for this long, with however much has arrived.
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
@@ -74,7 +74,14 @@ pub enum Patience<'a> {
 
 /// All open stdins. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Stdins(Arc<Mutex<HashMap<OperationId, Arc<Stdin>>>>);
+pub struct Stdins(Arc<Open>);
+
+#[derive(Default)]
+struct Open {
+    all: Mutex<HashMap<OperationId, Arc<Stdin>>>,
+    /// Another one was opened.
+    opened: Notify,
+}
 
 struct Stdin {
     machine: MachineId,
@@ -84,21 +91,37 @@ struct Stdin {
 }
 
 impl Stdins {
+    fn all(&self) -> MutexGuard<'_, HashMap<OperationId, Arc<Stdin>>> {
+        self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn find(&self, operation: OperationId) -> Option<Arc<Stdin>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&operation).cloned()
+        self.all().get(&operation).cloned()
+    }
+
+    /// Waits until an operation's stdin is open.
+    pub async fn opened(&self, operation: OperationId) {
+        loop {
+            let mut opened = std::pin::pin!(self.0.opened.notified());
+            // Noticed from here on, so that none is missed after the look.
+            opened.as_mut().enable();
+            if self.find(operation).is_some() {
+                return;
+            }
+            opened.await;
+        }
     }
 
     /// An operation with stdin goes to its machine, or its machine is back: `received` bytes of it
     /// are there.
     pub fn open(&self, operation: OperationId, session: &Session, received: u64) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stdin = all.entry(operation).or_insert_with(|| {
+        let stdin = Arc::clone(self.all().entry(operation).or_insert_with(|| {
             Arc::new(Stdin {
                 machine: session.machine,
                 state: watch::Sender::new(Arrived::default()),
                 turn: tokio::sync::Mutex::default(),
             })
-        });
+        }));
         stdin.state.send_modify(|state| {
             // An agent that has only just come back may not have asked its keeper yet.
             state.received = state.received.max(received);
@@ -112,6 +135,7 @@ impl Stdins {
             session.tell(Some(operation), &Control::CloseInput { offset });
             stdin.state.send_modify(|state| state.end_told = Some(session.epoch));
         }
+        self.0.opened.notify_waiters();
     }
 
     /// The machine says how far it has got.
@@ -128,7 +152,7 @@ impl Stdins {
 
     /// The operation has ended.
     pub fn close(&self, operation: OperationId) {
-        let stdin = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&operation);
+        let stdin = self.all().remove(&operation);
         if let Some(stdin) = stdin {
             stdin.state.send_modify(|state| state.closed = true);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use reeve_protocol::{JobId, MachineId, limits};
+use reeve_protocol::{JobId, MachineId, OperationId, limits};
 use reeve_sdk::api::{
     Job, JobCounts, JobPreview, JobRequest, JobState, MachineState, OperationRequest, Target,
     UploadState,
@@ -19,6 +19,7 @@ use super::conductor::{Admission, Admitted, Request, Work};
 use super::output::WriterHealth;
 use super::relay::{self, Reader};
 use super::row::{JobOptions, JobRow, OperationRow};
+use super::store;
 use crate::machines::Known;
 use crate::problem::ApiError;
 use crate::users::Principal;
@@ -83,12 +84,80 @@ impl Operations {
         self.check_ready()?;
         let key = key.map(|key| check_key(key, &request)).transpose()?;
         let targets = targets.iter().map(|known| (known.id, &*known.name)).collect::<Vec<_>>();
-        let relayed = request.relay;
+        let (relayed, to) = (request.relay, request.output_to);
         let admission = self.admission(principal, request, &targets, &body, key, None, input)?;
+        if let Some(to) = to {
+            return Box::pin(self.admit_piped(principal, admission, to.operation)).await;
+        }
         if relayed {
             return self.admit_relayed(admission).await;
         }
         self.admit(admission).await
+    }
+
+    /// Its output goes into stdin of another operation of the same principal.
+    async fn admit_piped(
+        &self,
+        principal: &Principal,
+        mut admission: Admission,
+        destination: OperationId,
+    ) -> Result<Submitted, ApiError> {
+        let refused = |code, detail: &str| ApiError::new(StatusCode::CONFLICT, code, detail);
+        let source = admission.operations.first().map(|row| row.id).unwrap_or(destination);
+        let mouth = self.0.pipes.reserve(source, destination);
+        // Looked at only now: an end from here on is noticed.
+        let row = self.find(principal, destination).await?;
+        let job = store::load_job(&mut *self.0.db.reader().await?, row.job_id).await?;
+        let job = job.filter(|job| job.principal == principal.name).ok_or_else(|| {
+            ApiError::forbidden("the operation output would go to is somebody else's")
+        })?;
+        if !body::build(&job.operation)?.has_stdin() || job.options.input.is_some() {
+            return Err(refused(
+                "no_stdin",
+                "the operation output would go to takes no stdin, or takes it from an upload",
+            ));
+        }
+        if row.state.is_terminal() {
+            return Err(refused("already_ended", "the operation output would go to has ended"));
+        }
+        let operations = admission.operations.iter().map(|row| row.id);
+        let (relays, mut reader) =
+            relay::open(admission.job.id, operations, &self.0.closings, &self.0.relay_budget);
+        admission.relays = Some(relays);
+        // Without a place it is admitted only if it was before, with the same key.
+        if mouth.is_none() && admission.key.is_none() {
+            reader.finish();
+            return Err(taken());
+        }
+        let Some(mouth) = mouth else {
+            reader.finish();
+            return self.find_piped(&admission).await;
+        };
+        match self.admit(admission).await {
+            Ok(Submitted::Job(job)) if job.id == reader.job() => {
+                mouth.open(reader);
+                Ok(Submitted::Job(job))
+            }
+            other => {
+                // Nothing of it was recorded, so there is nothing to cancel.
+                reader.finish();
+                other
+            }
+        }
+    }
+
+    /// What was asked for before with the same key, while it still fills its destination's place.
+    async fn find_piped(&self, admission: &Admission) -> Result<Submitted, ApiError> {
+        let Some((key, hash)) = &admission.key else { return Err(taken()) };
+        let mut conn = self.0.db.reader().await?;
+        let found = store::find_by_key(&mut conn, &admission.job.principal, key).await?;
+        drop(conn);
+        match found {
+            Some((job, old)) if old == hash => {
+                Ok(Submitted::Job(Box::new(self.describe_job(job).await?)))
+            }
+            _ => Err(taken()),
+        }
     }
 
     /// Its output has one reader, and that is whoever asks now: asking again cannot be answered.
@@ -269,8 +338,11 @@ impl Operations {
                 request.selector
             ));
         }
-        if request.output_to.is_some() {
-            return invalid("output_to is not known to this release".to_owned());
+        if request.output_to.is_some() && targets != 1 {
+            return invalid(format!(
+                "the output of one machine can be sent to another, and '{}' matches {targets}",
+                request.selector
+            ));
         }
         let max_wait = u64::try_from(limits::MAX_WAIT.as_millis()).unwrap_or(u64::MAX);
         if request.wait_ms.is_some_and(|wait| wait == 0 || wait > max_wait) {
@@ -380,7 +452,7 @@ impl Operations {
             "selector": request.selector, "operation": redacted(&request.operation),
             "machines": targets.len(), "names": names, "rollout": request.rollout,
             "approval": approval.as_ref().map(|approved| approved.id),
-            "input": input,
+            "input": input, "output_to": request.output_to,
         });
         let job = JobRow {
             id,
@@ -399,12 +471,21 @@ impl Operations {
             approval,
             options: JobOptions {
                 redact: request.redact,
-                relay: request.relay,
+                relay: request.relay || request.output_to.is_some(),
                 input: request.input,
+                output_to: request.output_to,
             },
         };
         Ok(Admission { job, operations, work: Arc::new(work), key, detail, relays: None })
     }
+}
+
+fn taken() -> ApiError {
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "already_fed",
+        "the operation output would go to is being fed from another one already",
+    )
 }
 
 /// What the audit shows of an operation: values of environment variables are where secrets are.

@@ -2,6 +2,7 @@
 
 mod channel;
 mod input;
+mod piping;
 mod relaying;
 mod requests;
 mod restarts;
