@@ -7,8 +7,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    approvals, ask, audit, completion, contexts, doctor, files, jobs, keys, kill, login, machines,
-    models, ps, run, services, status, tasks, tokens, usage, users, vault, version,
+    approvals, ask, audit, completion, contexts, doctor, files, jobs, keys, kill, login, logs,
+    machines, models, ps, run, services, status, tasks, tokens, usage, users, vault, version,
 };
 
 use crate::top;
@@ -136,6 +136,8 @@ pub enum Command {
     Approvals(approvals::Approvals),
     /// What needs whose yes
     Policy(approvals::Policy),
+    /// Logs of machines, merged; errors in groups
+    Logs(Box<logs::Logs>),
     /// Look at, follow and cancel what was run
     Jobs(jobs::Jobs),
     /// Look at, search and change files on machines

@@ -7,6 +7,7 @@ mod contexts;
 mod durations;
 mod exit;
 mod failure;
+mod logs;
 mod output;
 mod target;
 mod task;

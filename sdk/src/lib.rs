@@ -30,6 +30,8 @@ mod frames;
 #[cfg(feature = "client")]
 mod input;
 #[cfg(feature = "client")]
+mod logs;
+#[cfg(feature = "client")]
 mod output;
 #[cfg(feature = "client")]
 mod retry;
@@ -48,6 +50,8 @@ pub use error::Error;
 pub use follow::{Event, Follow, Output};
 #[cfg(feature = "client")]
 pub use input::InputSummary;
+#[cfg(feature = "client")]
+pub use logs::{LogEntry, LogEvent, LogFollow};
 #[cfg(feature = "client")]
 pub use output::{OutputStream, Which};
 #[cfg(feature = "client")]

@@ -28,6 +28,8 @@ need util-linux "tests take the cgroups away from an agent with unshare(1)" have
 need gcc "some crates build C, and so are the attacks on inspect mode" have cc
 need dbus "inspect mode's way to the system bus is tried on a real bus" have dbus-daemon
 need systemd "a real client, busctl, speaks on that bus; journalctl has to be able to look" have busctl
+need systemd-journal-remote "it makes real journals of test entries, which logs are read from" test -x /lib/systemd/systemd-journal-remote
+need xz-utils "older logs that were packed are read, too" have xz
 need iproute2 "inspect mode has to let ip and ss look" have ss
 need procps "inspect mode has to let ps and free look" have ps
 need openssh-server "tunnels lead to a real sshd, and it is what the benchmark measures against" test -x /usr/sbin/sshd

@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod keys;
 pub mod kill;
 pub mod login;
+pub mod logs;
 pub mod machines;
 pub mod models;
 mod perform;
@@ -48,6 +49,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Tasks(command) => command.perform(&global).await,
         Command::Approvals(command) => command.perform(&global).await,
         Command::Policy(command) => command.perform(&global).await,
+        Command::Logs(command) => command.perform(&global).await,
         Command::Jobs(command) => command.perform(&global).await,
         Command::Files(command) => command.perform(&global).await,
         Command::Machines(command) => command.perform(&global).await,

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod copying;
 pub mod facts;
 pub mod files;
+pub mod inotify;
 pub mod journalctl;
 pub mod keeper_process;
 pub mod metrics;

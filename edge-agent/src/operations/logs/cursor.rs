@@ -1,6 +1,5 @@
 //! Where a reader of a file was, so that it finds the place again whatever the file is called then.
 
-#[cfg(test)]
 use std::fmt::Write;
 
 /// Bytes at the beginning of a file that tell it from others with its inode's number.
@@ -42,7 +41,6 @@ pub fn hash(head: &[u8]) -> u64 {
 
 impl FileCursor {
     /// As text without anything that needs an escape.
-    #[cfg(test)]
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = self.encode_before_offset();

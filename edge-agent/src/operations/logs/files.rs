@@ -29,8 +29,19 @@ pub struct Part {
 
 /// A log: its files from the oldest on.
 pub struct Log {
+    /// Its path as JSON.
+    pub source: String,
     pub path: RemotePath,
     pub parts: VecDeque<Part>,
+}
+
+impl Log {
+    /// One file of a log, from an offset on; `source` is the log's path as JSON.
+    #[must_use]
+    pub fn of(source: &str, member: Member, from: u64) -> Self {
+        let parts = VecDeque::from([Part { member, from, skip: 0 }]);
+        Self { source: source.to_owned(), path: RemotePath::from("/"), parts }
+    }
 }
 
 /// Finds the logs of a request, and where to begin with each. `may_be_missing`: a plain path that
@@ -106,13 +117,13 @@ pub fn find_logs(
         for failure in skipped {
             worker.warn(&failure);
         }
-        logs.push(Log { path, parts: parts.0 });
+        logs.push(Log { source: quoted(&path.display()), path, parts: parts.0 });
     }
     Ok(logs)
 }
 
 /// What belongs to another log of the request is read with that one.
-fn leave_out_rotated(matches: &mut BTreeMap<RemotePath, Member>) {
+pub fn leave_out_rotated<T>(matches: &mut BTreeMap<RemotePath, T>) {
     let split = |path: &RemotePath| {
         let bytes = path.as_bytes().to_vec();
         let slash = memchr::memrchr(b'/', &bytes).map_or(0, |slash| slash + 1);
@@ -215,7 +226,14 @@ fn keep_last(parts: &mut VecDeque<Part>, count: u64, tools: &mut Tools<'_>) -> i
         };
         missing -= found.min(missing);
     }
-    parts.drain(..first.min(parts.len()));
+    // The one that is written now stays: what comes may be wanted.
+    let last = parts.len().saturating_sub(1);
+    if let Some(part) = parts.back_mut()
+        && first > last
+    {
+        part.from = part.member.size;
+    }
+    parts.drain(..first.min(last));
     Ok(())
 }
 
@@ -256,6 +274,8 @@ pub struct Reading {
     skip: u64,
     /// Place and cursor up to its offset, of the file being read.
     mark: Option<(String, String)>,
+    /// Places of files that were read to their end, once the next one's has been told.
+    finished: Vec<String>,
     cursors: bool,
     capacity: usize,
 }
@@ -265,11 +285,12 @@ impl Reading {
     #[must_use]
     pub fn new(log: Log, cursors: bool, capacity: usize) -> Self {
         Self {
-            source: quoted(&log.path.display()),
+            source: log.source,
             parts: log.parts,
             scan: None,
             skip: 0,
             mark: None,
+            finished: Vec::new(),
             cursors,
             capacity,
         }
@@ -300,6 +321,7 @@ impl Reading {
             }
             self.skip = part.skip;
             if self.cursors {
+                self.finished.extend(self.mark.take().map(|(place, _)| place));
                 self.mark = Some(mark_of(&self.source, &part.member)?);
             }
             match &mut self.scan {
@@ -307,6 +329,20 @@ impl Reading {
                 None => self.scan = Some(Scan::new(lines)),
             }
         }
+    }
+
+    /// Says where it begins.
+    fn tell_start(&mut self, worker: &mut Worker) -> Result<(), Failure> {
+        let Some(part) = self.parts.front().filter(|_| self.cursors) else { return Ok(()) };
+        let Ok((place, before)) = mark_of(&self.source, &part.member) else { return Ok(()) };
+        let cursor = format!("{before}{:x}", part.from);
+        let record = Record {
+            time_us: crate::host::now_us(),
+            place: Some(&place),
+            cursor: Some(&cursor),
+            ..Record::default()
+        };
+        record.write(&mut worker.stdout).map_err(|error| lost_answer(&error))
     }
 
     fn write_next(&mut self, out: &mut impl io::Write) -> io::Result<()> {
@@ -324,7 +360,18 @@ impl Reading {
             cursor: cursor.as_deref(),
             ..Record::default()
         };
-        record.write(out)
+        record.write(out)?;
+        self.tell_finished(out)
+    }
+
+    /// Says of files that were read to their end that they are done with.
+    fn tell_finished(&mut self, out: &mut impl io::Write) -> io::Result<()> {
+        for place in self.finished.drain(..) {
+            let time_us = crate::host::now_us();
+            let record = Record { time_us, place: Some(&place), done: true, ..Record::default() };
+            record.write(out)?;
+        }
+        Ok(())
     }
 }
 
@@ -347,9 +394,26 @@ fn mark_of(source: &str, member: &Member) -> io::Result<(String, String)> {
 /// When the answer cannot be written, or nothing can be read.
 pub fn read(request: &LogRead, worker: &mut Worker, tools: &mut Tools<'_>) -> Result<(), Failure> {
     let logs = find_logs(request, worker, tools, false)?;
+    read_logs(request, worker, tools, logs)
+}
+
+/// Reads these logs to their ends, merged.
+///
+/// # Errors
+/// When the answer cannot be written.
+pub fn read_logs(
+    request: &LogRead,
+    worker: &mut Worker,
+    tools: &mut Tools<'_>,
+    logs: Vec<Log>,
+) -> Result<(), Failure> {
     let capacity = (BUFFERS / logs.len().max(1)).clamp(LEAST, MOST);
     let mut readings: Vec<Reading> =
         logs.into_iter().map(|log| Reading::new(log, request.cursors, capacity)).collect();
+    for reading in &mut readings {
+        // Whoever asks anew after having seen nothing of it knows where this began.
+        reading.tell_start(worker)?;
+    }
     let mut next: std::collections::BinaryHeap<std::cmp::Reverse<(i64, usize)>> =
         std::collections::BinaryHeap::new();
     for index in 0..readings.len() {
@@ -360,6 +424,13 @@ pub fn read(request: &LogRead, worker: &mut Worker, tools: &mut Tools<'_>) -> Re
             reading.write_next(&mut worker.stdout).map_err(|error| lost_answer(&error))?;
         }
         advance(&mut readings, index, tools, worker, &mut next);
+    }
+    if request.follow {
+        // What is written now is gone on with; its place is known.
+        for reading in &mut readings {
+            reading.finished.extend(reading.mark.take().map(|(place, _)| place));
+            reading.tell_finished(&mut worker.stdout).map_err(|error| lost_answer(&error))?;
+        }
     }
     Ok(())
 }

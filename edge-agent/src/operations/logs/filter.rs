@@ -36,10 +36,9 @@ impl Filter {
                     })?,
             ),
         };
-        let resumed = !request.after.is_empty();
         Ok(Self {
             grep,
-            since: request.since_us.filter(|_| !resumed),
+            since: request.since_us,
             until: request.until_us,
             priority: request.priority,
         })

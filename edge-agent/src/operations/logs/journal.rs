@@ -49,6 +49,7 @@ pub fn read(request: &LogRead, worker: &mut Worker, filter: &Filter) -> Result<(
         with_fields: true,
         hint_told: false,
     };
+    reading.probe(worker)?;
     let after = request.after.get(PLACE).map(String::as_str);
     match (after, request.lines) {
         (None, Some(count)) => reading.last(worker, count),
@@ -96,6 +97,18 @@ enum Next {
 }
 
 impl Reading<'_> {
+    /// Asks as a person would: in its export format journalctl keeps to itself that there is no
+    /// journal, or that not all of it may be seen.
+    fn probe(&mut self, worker: &mut Worker) -> Result<(), Failure> {
+        let mut arguments = vec!["--no-pager".to_owned(), "--lines=0".to_owned()];
+        arguments.extend(self.directory());
+        let mut child = start(&arguments)?;
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok(1..) = child.read(&mut buffer) {}
+        let (content, complaints) = child.finish();
+        self.judge(worker, content, &complaints)
+    }
+
     /// Everything, forwards, and then what comes.
     fn all(&mut self, worker: &mut Worker, after: Option<&str>) -> Result<(), Failure> {
         let mut more = Vec::new();
@@ -175,15 +188,7 @@ impl Reading<'_> {
         mut each: impl FnMut(&mut Self, &mut Worker, &Entry) -> Result<Next, Failure>,
     ) -> Result<(), Failure> {
         loop {
-            let mut child = Journalctl::start(&self.arguments(more)).map_err(|error| {
-                let message = match error.kind() {
-                    std::io::ErrorKind::NotFound => "this machine has no journalctl, and so no \
-                                                     journal; read its log files instead (-f)"
-                        .to_owned(),
-                    _ => format!("journalctl cannot be started: {error}"),
-                };
-                Failure::new("no_journal", message)
-            })?;
+            let mut child = start(&self.arguments(more))?;
             let enough = self.take(worker, &mut child, &mut each)?;
             if enough {
                 return Ok(());
@@ -259,14 +264,16 @@ impl Reading<'_> {
 
     /// Whose journal, which units, which boot.
     fn which(&self) -> Vec<String> {
-        let mut arguments = Vec::new();
-        if let Some(place) = &self.folder {
-            let (pid, fd) = (std::process::id(), place.fd.as_raw_fd());
-            arguments.push(format!("--directory=/proc/{pid}/fd/{fd}"));
-        }
+        let mut arguments: Vec<String> = self.directory().into_iter().collect();
         arguments.extend(self.request.units.iter().map(|unit| format!("--unit={unit}")));
         arguments.extend(self.request.boot.iter().map(|boot| format!("--boot={boot}")));
         arguments
+    }
+
+    /// The folder as this process has it open, so that no name can come to mean another.
+    fn directory(&self) -> Option<String> {
+        let fd = self.folder.as_ref()?.fd.as_raw_fd();
+        Some(format!("--directory=/proc/{}/fd/{fd}", std::process::id()))
     }
 
     fn since(&self) -> Option<String> {
@@ -442,10 +449,7 @@ impl Reading<'_> {
         /// More names than a person has units.
         const MAX_BYTES: usize = 4 * 1024 * 1024;
         let mut arguments = vec!["--no-pager".to_owned(), "--quiet".to_owned()];
-        if let Some(place) = &self.folder {
-            let (pid, fd) = (std::process::id(), place.fd.as_raw_fd());
-            arguments.push(format!("--directory=/proc/{pid}/fd/{fd}"));
-        }
+        arguments.extend(self.directory());
         arguments.push(format!("--field={field}"));
         let Ok(mut child) = Journalctl::start(&arguments) else { return BTreeSet::new() };
         let mut bytes = Vec::new();
@@ -458,6 +462,19 @@ impl Reading<'_> {
         }
         String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
+}
+
+fn start(arguments: &[String]) -> Result<Journalctl, Failure> {
+    Journalctl::start(arguments).map_err(|error| {
+        let message = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "this machine has no journalctl, and so no journal; read its log files instead (-f)"
+                    .to_owned()
+            }
+            _ => format!("journalctl cannot be started: {error}"),
+        };
+        Failure::new("no_journal", message)
+    })
 }
 
 /// What systemd.unit(5) calls unit types.

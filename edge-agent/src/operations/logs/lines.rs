@@ -22,7 +22,6 @@ pub enum Body {
 /// A line that was too long to be held.
 struct Long {
     head: Vec<u8>,
-    #[cfg(test)]
     from: u64,
     length: u64,
 }
@@ -91,7 +90,6 @@ impl Lines {
     }
 
     /// The offset of what was not handed out yet: behind the last whole line.
-    #[cfg(test)]
     #[must_use]
     pub fn position(&self) -> u64 {
         match &self.long {
@@ -101,12 +99,20 @@ impl Lines {
     }
 
     /// How far it was read.
-    #[cfg(test)]
     #[must_use]
     pub fn reached(&self) -> u64 {
         match &self.long {
             Some(long) => long.from + long.length,
             None => self.base + self.filled as u64,
+        }
+    }
+
+    /// The file, unless it is packed.
+    #[must_use]
+    pub fn file(&self) -> Option<&File> {
+        match &self.body {
+            Body::Plain(file) => Some(file),
+            Body::Packed(_) => None,
         }
     }
 
@@ -151,12 +157,8 @@ impl Lines {
             }
             if self.filled == self.capacity {
                 let head = self.buffer.get(..MAX_TEXT.min(self.filled)).unwrap_or_default();
-                self.long = Some(Long {
-                    head: head.to_vec(),
-                    #[cfg(test)]
-                    from: self.base,
-                    length: self.filled as u64,
-                });
+                self.long =
+                    Some(Long { head: head.to_vec(), from: self.base, length: self.filled as u64 });
                 self.base += self.filled as u64;
                 self.filled = 0;
             }

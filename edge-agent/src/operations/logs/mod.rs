@@ -6,6 +6,7 @@ pub mod export;
 pub mod family;
 pub mod files;
 pub mod filter;
+pub mod follow;
 pub mod globs;
 pub mod journal;
 pub mod levels;
@@ -37,11 +38,10 @@ impl Perform for LogRead {
         if self.files.is_empty() {
             return journal::read(&self, worker, &filter);
         }
-        if self.follow {
-            let why = "this agent follows the journal only; read files again instead";
-            return Err(Failure::new("unsupported", why));
-        }
         let mut tools = Tools::new(&filter, Times::new(Zone::of_the_machine(), host::now_us()));
+        if self.follow {
+            return follow::follow(&self, worker, &mut tools);
+        }
         files::read(&self, worker, &mut tools)
     }
 }
