@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     approvals, ask, audit, completion, contexts, doctor, files, jobs, keys, kill, login, logs,
-    machines, models, ps, run, services, status, tasks, tokens, usage, users, vault, version,
+    machines, models, ps, run, services, sessions, shell, status, tasks, tokens, usage, users,
+    vault, version,
 };
 
 use crate::top;
@@ -24,6 +25,7 @@ Examples:
   reeve run web-1 -- df -h                          run a command on a machine
   reeve run 'role=web' --shell 'uptime | cut -c-40' on many
   reeve ask web-1 'why is the disk filling up?'     in words
+  reeve shell web-1                                 a terminal there
   reeve jobs attach ID                              come back to what still runs
 Options that every command takes: reeve --help";
 
@@ -128,6 +130,10 @@ pub enum Color {
 pub enum Command {
     /// Run a command on one machine or many
     Run(Box<run::Run>),
+    /// Open a terminal on a machine, or come back to one
+    Shell(Box<shell::Shell>),
+    /// Terminals, open and over, and what they showed
+    Sessions(sessions::Sessions),
     /// Ask in words; see the plan, say yes, read what it came to
     Ask(Box<ask::Ask>),
     /// Look at, follow and decide about what was asked in words

@@ -23,6 +23,11 @@ impl Failure {
         Self { message: message.into(), code: exit::OWN_FAILURE, source: None, request_id: None }
     }
 
+    /// With an exit code of its own.
+    pub fn with_code(message: impl Into<String>, code: u8) -> Self {
+        Self { code, ..Self::new(message) }
+    }
+
     /// The command line asks for something that makes no sense.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: exit::USAGE, ..Self::new(message) }

@@ -9,6 +9,7 @@ mod exit;
 mod failure;
 mod logs;
 mod output;
+mod shell;
 mod target;
 mod task;
 mod terminal;

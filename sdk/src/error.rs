@@ -115,7 +115,7 @@ impl Error {
     }
 
     /// Whether the same request may succeed a little later.
-    pub(crate) fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Problem(problem, _) => {
                 matches!(problem.status, 429 | 502 | 503 | 504)

@@ -11,7 +11,7 @@ use reeve_protocol::{Gap, JobId, OperationId, Stream};
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 
-use crate::api::follow::{FollowRequest, MEDIA_TYPE};
+use crate::api::follow::{Attach, FollowRequest, MEDIA_TYPE};
 use crate::api::{Job, Operation};
 use crate::client::Call;
 use crate::frames::{Decoder, Piece};
@@ -90,6 +90,8 @@ pub struct Follow {
     submit: Option<Call>,
     job: Option<JobId>,
     states_only: bool,
+    /// The terminal it is a connection to.
+    attach: Option<Attach>,
     /// Its output comes once: what is cut off cannot be gone on with.
     relay: bool,
     /// Merged offset reached, by operation.
@@ -116,12 +118,21 @@ impl Follow {
         Self::new(client, None, Some(job), states_only)
     }
 
+    /// A connection to a terminal, from a merged offset on.
+    pub(crate) fn attached(client: Client, job: JobId, attach: Attach, from: u64) -> Self {
+        let mut follow = Self::new(client, None, Some(job), false);
+        follow.attach = Some(attach);
+        follow.reached.insert(attach.operation, from);
+        follow
+    }
+
     fn new(client: Client, submit: Option<Call>, job: Option<JobId>, states_only: bool) -> Self {
         Self {
             client,
             submit,
             job,
             states_only,
+            attach: None,
             relay: false,
             reached: HashMap::new(),
             road: Road::Waiting(Instant::now()),
@@ -198,7 +209,7 @@ impl Follow {
         let job = self.job.ok_or_else(|| Error::Setup("no job to follow".to_owned()))?;
         let offsets: BTreeMap<String, u64> =
             self.reached.iter().map(|(id, offset)| (id.to_string(), *offset)).collect();
-        let request = FollowRequest { offsets, states_only: self.states_only };
+        let request = FollowRequest { offsets, states_only: self.states_only, attach: self.attach };
         self.client
             .post(&["api", "jobs", &job.to_string(), "follow"])
             .accept(MEDIA_TYPE)

@@ -43,7 +43,7 @@ mod tls;
 #[cfg(feature = "client")]
 pub use channel::{Channel, ChannelEvent, ChannelFrom, ChannelInput, ChannelMode};
 #[cfg(feature = "client")]
-pub use client::{Answered, Builder, Client, Paging, command};
+pub use client::{Answered, Builder, Client, Paging, RecordingStream, command};
 #[cfg(feature = "client")]
 pub use error::Error;
 #[cfg(feature = "client")]

@@ -20,6 +20,8 @@ mod perform;
 pub mod ps;
 pub mod run;
 pub mod services;
+pub mod sessions;
+pub mod shell;
 pub mod status;
 pub mod tasks;
 pub mod tokens;
@@ -45,6 +47,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let global = cli.global;
     match cli.command {
         Command::Run(command) => command.perform(&global).await,
+        Command::Shell(command) => command.perform(&global).await,
+        Command::Sessions(command) => command.perform(&global).await,
         Command::Ask(command) => command.perform(&global).await,
         Command::Tasks(command) => command.perform(&global).await,
         Command::Approvals(command) => command.perform(&global).await,

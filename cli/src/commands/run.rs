@@ -120,6 +120,9 @@ pub struct Run {
     /// Drop output rather than let the command wait
     #[arg(long)]
     drop_output: bool,
+    /// On a terminal, to be used; one machine only
+    #[arg(short = 't', long = "terminal", conflicts_with_all = ["stdin", "shell", "inspect", "detach", "timeout"])]
+    terminal: bool,
     /// Let it look and change nothing
     #[arg(long, conflicts_with = "user")]
     inspect: bool,
@@ -159,6 +162,9 @@ impl Run {
             return Err(Failure::usage("-o name fits 'run' only with --detach or --dry-run"));
         }
         let client = connect(global)?;
+        if self.terminal {
+            return self.run_on_terminal(client).await;
+        }
         let mut request = self.request();
         if self.dry_run {
             let preview = client.preview_job(&request).await?;
@@ -196,6 +202,25 @@ impl Run {
                 watch(client.clone(), client.follow(job), options).await
             }
         }
+    }
+
+    async fn run_on_terminal(self, client: Client) -> Result<u8, Failure> {
+        if !crate::shell::is_terminal() {
+            return Err(Failure::usage(
+                "stdin is no terminal; leave out -t, or send it with --stdin",
+            ));
+        }
+        let mut asked = super::shell::ask_for_terminal();
+        asked.command = Some(self.command.clone());
+        asked.user.clone_from(&self.user);
+        asked.cwd.clone_from(&self.cwd);
+        asked.env.extend(self.env.clone());
+        let request = JobRequest {
+            wait_ms: self.wait.map(to_millis),
+            output_limit: self.output_limit,
+            ..JobRequest::new(self.selector.clone(), asked)
+        };
+        super::shell::open(client, request).await
     }
 
     fn request(&self) -> JobRequest {

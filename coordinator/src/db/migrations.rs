@@ -43,6 +43,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "uploads",
         sql: include_str!("../../migrations/0009_uploads.sql"),
     },
+    Migration {
+        number: 10,
+        name: "terminals",
+        sql: include_str!("../../migrations/0010_terminals.sql"),
+    },
 ];
 
 /// Any number that nobody else uses: two coordinators that start at once take turns.

@@ -76,6 +76,10 @@ pub const ACCESS: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/operations/{id}/explain", Needs(Operator)),
     (Method::POST, "/api/operations/{id}/resize", Needs(Operator)),
     (Method::GET, "/ws/operations/{id}", Ticket),
+    (Method::GET, "/api/sessions", Needs(Viewer)),
+    (Method::GET, "/api/sessions/{id}", Needs(Viewer)),
+    (Method::GET, "/api/sessions/{id}/recording", Needs(Viewer)),
+    (Method::POST, "/api/sessions/{id}/input", Needs(Operator)),
     // uploads
     (Method::POST, "/api/uploads", Needs(Operator)),
     (Method::GET, "/api/uploads", Needs(Operator)),

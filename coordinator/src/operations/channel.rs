@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use reeve_protocol::{Control, Gap, JobId, OperationId, Stream, Totals};
+use reeve_protocol::{Gap, JobId, OperationId, Stream, Totals};
 use reeve_sdk::api::{Operation, OperationState, Role};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
@@ -16,6 +16,7 @@ use super::output::{Part, Reader, StreamChoice};
 use super::relay;
 use super::row::OperationRow;
 use super::stdin::Arrived;
+use super::terminals::Presence;
 use super::{Operations, body};
 use crate::audit;
 use crate::events::Change;
@@ -108,6 +109,8 @@ pub struct Attachment {
     pub source: Source,
     /// What may come in; nothing for those who only look.
     pub inlet: Option<Inlet>,
+    /// At a terminal: that they are there.
+    pub presence: Option<Presence>,
 }
 
 impl Operations {
@@ -128,6 +131,7 @@ impl Operations {
         let takes_stdin = body::build(&job.operation)?.has_stdin();
         // Before the row is read again, so that no change falls in between.
         let changes = self.0.hub.watch_job(row.job_id);
+        let mut presence = None;
         let output = if job.options.relay {
             let reader = (job.principal == principal.name)
                 .then(|| self.0.unclaimed.take(id))
@@ -139,7 +143,9 @@ impl Operations {
                 From::Offset(offset) => offset,
                 From::Tail(bytes) => row.durable.all.saturating_sub(bytes),
             };
-            if writes {
+            if self.is_terminal(id).await? {
+                presence = Some(self.join(principal, row.job_id, id, writes).await?);
+            } else if writes {
                 self.record_attachment(principal, &row).await?;
             }
             Output::Stored(Box::new(self.reader(id, StreamChoice::All, offset)))
@@ -168,7 +174,7 @@ impl Operations {
             id,
             takes_stdin,
         });
-        Ok(Attachment { source, inlet })
+        Ok(Attachment { source, inlet, presence })
     }
 
     async fn record_attachment(
@@ -193,7 +199,7 @@ impl Operations {
     /// Tells the terminal of an operation its size.
     ///
     /// # Errors
-    /// 404, 409 when it does not run or its machine is away.
+    /// 404, 409 when it does not run or its machine is away, 422 when the size makes no sense.
     pub(crate) async fn resize(
         &self,
         principal: &Principal,
@@ -201,16 +207,11 @@ impl Operations {
         columns: u16,
         rows: u16,
     ) -> Result<(), ApiError> {
-        if columns == 0 || rows == 0 {
-            return Err(ApiError::invalid("a terminal has at least one column and one row"));
-        }
         let row = self.find(principal, id).await?;
         if !matches!(row.state, OperationState::Running | OperationState::Sent) {
             return Err(super::not_running(&row));
         }
-        let session = self.0.fleet.find(row.machine_id).ok_or_else(|| super::offline(&row))?;
-        session.tell(Some(id), &Control::Resize { columns, rows });
-        Ok(())
+        self.tell_size(&row, columns, rows).await
     }
 }
 
@@ -385,13 +386,12 @@ impl Inlet {
 
     /// Tells its terminal its size. One whose machine is away hears of it from whoever asks again.
     pub async fn resize(&self, columns: u16, rows: u16) {
-        let Operations(inner) = &self.operations;
         let row = match self.operations.load(self.id).await {
             Ok(Some(row)) if row.job_id == self.row_job => row,
             _ => return,
         };
-        if let Some(session) = inner.fleet.find(row.machine_id) {
-            session.tell(Some(self.id), &Control::Resize { columns, rows });
+        if let Err(error) = self.operations.tell_size(&row, columns, rows).await {
+            tracing::debug!(?error, operation = %self.id, "a size was not passed on");
         }
     }
 }

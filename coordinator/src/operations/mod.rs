@@ -20,10 +20,12 @@ mod stdin;
 mod store;
 mod submit;
 mod sweep;
+mod terminals;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod typing;
 
 use std::sync::Arc;
 
@@ -50,6 +52,7 @@ use output::{Closing, HealthFlag, Segments, Writer};
 use pipe::Pipes;
 use relay::{Budget, Unclaimed};
 use stdin::{BodySource, Patience, Stdins};
+use terminals::Viewers;
 
 pub(crate) use approved::{Approved, stamp};
 pub(crate) use body::{Body, build as build_body, encode as encode_body};
@@ -107,6 +110,7 @@ struct Inner {
     segments: Segments,
     stdins: Stdins,
     pipes: Pipes,
+    viewers: Viewers,
     health: HealthFlag,
     requests: mpsc::Sender<Request>,
     /// Where the conductor hears that a reader of what is relayed has gone.
@@ -168,6 +172,7 @@ impl Operations {
             segments,
             stdins,
             pipes,
+            viewers: Viewers::default(),
             health,
             requests,
             closings,

@@ -5,6 +5,7 @@ mod events;
 mod explain;
 mod machines;
 mod output;
+mod sessions;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
@@ -15,7 +16,7 @@ use reeve_protocol::{JobId, OperationId};
 use reeve_sdk::api::follow::{FollowRequest, MEDIA_TYPE};
 use reeve_sdk::api::{
     CancelRequest, InputAccepted, Job, JobPreview, JobRequest, JobState, Operation, OperationState,
-    Page, Problem, SignalRequest,
+    Page, Problem, Role, SignalRequest,
 };
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ use utoipa_axum::routes;
 use super::follow::{CHUNK_QUEUE, Follower, RELAY_QUEUE};
 use super::relay::Reader;
 use super::submit::CLAIM_WITHIN;
+use super::terminals::Presence;
 use super::{JobFilter, Submitted};
 use crate::AppState;
 use crate::approvals::Gate;
@@ -50,6 +52,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(input)
         .merge(output::routes())
         .merge(events::routes())
+        .merge(sessions::routes())
         .merge(machines::routes())
 }
 
@@ -105,12 +108,13 @@ async fn create_job(
         }
         Submitted::Relayed(job, reader) => {
             let mut response =
-                follow(&state, &principal, job.id, &FollowRequest::default(), Some(reader))?;
+                follow(&state, &principal, job.id, &FollowRequest::default(), Some(reader), None)?;
             *response.status_mut() = StatusCode::CREATED;
             Ok(response)
         }
         Submitted::Job(job) if wants_stream(&headers) => {
-            let mut response = follow(&state, &principal, job.id, &FollowRequest::default(), None)?;
+            let mut response =
+                follow(&state, &principal, job.id, &FollowRequest::default(), None, None)?;
             *response.status_mut() = StatusCode::CREATED;
             Ok(response)
         }
@@ -226,7 +230,16 @@ async fn follow_job(
 ) -> Result<Response, ApiError> {
     let id = job_id(&id)?;
     state.operations.find_job(&principal, id).await?;
-    follow(&state, &principal, id, &request, None)
+    let attachment = match request.attach {
+        None => None,
+        Some(attach) => {
+            if attach.types {
+                principal.require(Role::Operator)?;
+            }
+            Some(state.operations.join(&principal, id, attach.operation, attach.types).await?)
+        }
+    };
+    follow(&state, &principal, id, &request, None, attachment)
 }
 
 fn follow(
@@ -235,6 +248,7 @@ fn follow(
     id: JobId,
     request: &FollowRequest,
     relayed: Option<Reader>,
+    attachment: Option<Presence>,
 ) -> Result<Response, ApiError> {
     let queue = if relayed.is_some() { RELAY_QUEUE } else { CHUNK_QUEUE };
     let (sender, receiver) = mpsc::channel(queue);
@@ -246,6 +260,7 @@ fn follow(
     let users = state.users.clone();
     let principal = principal.clone();
     state.tasks.spawn("follower", async move {
+        let _attachment = attachment;
         tokio::select! {
             () = follower.run() => {}
             // Whoever loses the right to see must not go on seeing.

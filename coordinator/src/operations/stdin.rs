@@ -14,6 +14,7 @@ use reeve_sdk::api::InputAccepted;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::typing::Keyboard;
 use crate::fleet::{Fleet, Session};
 
 pub use body::BodySource;
@@ -83,11 +84,13 @@ struct Open {
     opened: Notify,
 }
 
-struct Stdin {
+pub(super) struct Stdin {
     machine: MachineId,
     state: watch::Sender<Arrived>,
     /// Held while something is being sent, so that sources do not mix.
     turn: tokio::sync::Mutex<()>,
+    /// Of a terminal: who types.
+    pub(super) keyboard: tokio::sync::Mutex<Keyboard>,
 }
 
 impl Stdins {
@@ -95,7 +98,7 @@ impl Stdins {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, operation: OperationId) -> Option<Arc<Stdin>> {
+    pub(super) fn find(&self, operation: OperationId) -> Option<Arc<Stdin>> {
         self.all().get(&operation).cloned()
     }
 
@@ -120,6 +123,7 @@ impl Stdins {
                 machine: session.machine,
                 state: watch::Sender::new(Arrived::default()),
                 turn: tokio::sync::Mutex::default(),
+                keyboard: tokio::sync::Mutex::default(),
             })
         }));
         stdin.state.send_modify(|state| {

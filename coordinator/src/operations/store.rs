@@ -14,8 +14,7 @@ pub use jobs::{
     JobFilter, count_jobs_running, counts, find_by_key, finish_job_if_done, forget_keys,
     insert_job, list_jobs, list_unfinished_jobs, load_job, request_job_cancel, use_upload,
 };
-pub use read::containment_text;
-use read::{COLUMNS, read_operation};
+pub use read::{COLUMN_COUNT, COLUMNS, containment_text, read_operation};
 
 /// Rows in one insert. SQLite takes 32,766 parameters and PostgreSQL 65,535; fourteen a row.
 const ROWS_PER_INSERT: usize = 1000;

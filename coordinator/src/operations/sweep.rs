@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Operations, output, store};
+use super::{Operations, output, store, terminals};
 use crate::db::DbError;
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(600);
+
+/// What an unrecorded terminal showed stays so long after its end, microseconds: whoever was cut
+/// off can still see how it ended.
+const UNRECORDED_KEEP_US: i64 = 60 * 1_000_000;
 
 /// Jobs deleted in one commit, so that nobody waits long for the one writer of the database.
 const JOBS_AT_ONCE: i64 = 50;
@@ -35,6 +39,8 @@ impl Operations {
         let keys_before = now_us.saturating_sub(i64::try_from(keep_keys).unwrap_or(i64::MAX));
         let mut tx = self.0.db.begin().await?;
         store::forget_keys(&mut tx, keys_before).await?;
+        terminals::store::forget_unrecorded(&mut tx, now_us.saturating_sub(UNRECORDED_KEEP_US))
+            .await?;
         tx.commit().await?;
         loop {
             let deleted = self.delete_some(before_us).await?;

@@ -40,6 +40,22 @@ pub struct FollowRequest {
     /// Whether to send output at all, or only states.
     #[serde(default)]
     pub states_only: bool,
+    /// The viewer is connected to this terminal of the job. That is shown to others and noted in
+    /// the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<Attach>,
+}
+
+/// A connection to a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// Which.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub operation: OperationId,
+    /// To type, too, which needs the role operator.
+    pub types: bool,
 }
 
 /// What a frame is.

@@ -9,6 +9,7 @@ mod history;
 mod jobs;
 mod machines;
 mod models;
+mod sessions;
 mod status;
 mod subtasks;
 mod tasks;
@@ -37,6 +38,7 @@ pub use models::{
     ModelRole, ModelSettings, ModelTest, ModelTestRequest, Models, Price, Provider,
     ProviderSettings, RateLimitWindow, RoleModels, Usage, UsageRow, Wire,
 };
+pub use sessions::{SessionViewer, TerminalSession, Typed, TypedPiece};
 pub use status::{AuditEntry, AuditVerdict, Info, MachineCounts, Page, Problem, Status};
 pub use subtasks::{
     Attempt, Explained, Group, PlannedCommand, Quote, Stall, StallAdvice, Subtask, SubtaskState,

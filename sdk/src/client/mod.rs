@@ -7,6 +7,7 @@ mod coordinator;
 mod jobs;
 mod machines;
 mod people;
+mod sessions;
 mod tasks;
 mod uploads;
 mod vault;
@@ -21,6 +22,7 @@ use url::Url;
 pub use builder::Builder;
 pub(crate) use call::Call;
 pub use jobs::command;
+pub use sessions::RecordingStream;
 pub use work::Answered;
 
 use crate::RetryLimits;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use reeve_protocol::{Control, JobId, OperationId};
-use reeve_sdk::api::{OperationState, Reason};
+use reeve_sdk::api::{OperationRequest, OperationState, Reason};
 use tokio::sync::oneshot;
 
 use super::state::{Cancel, Pending, Phase};
@@ -18,7 +18,8 @@ use crate::operations::output::Command;
 use crate::operations::relay;
 use crate::operations::rollout::Progress;
 use crate::operations::row::{Ending, JobRow, OperationRow};
-use crate::operations::store;
+use crate::operations::submit::redacted;
+use crate::operations::{store, terminals};
 use crate::problem::ApiError;
 
 /// Commits in a row before the loop looks at its queues again.
@@ -386,6 +387,11 @@ async fn record_job(
     }
     store::insert_job(tx, &job, admission.key.as_ref()).await?;
     store::insert_operations(tx, &rows).await?;
+    if let OperationRequest::OpenTerminal(asked) = redacted(&job.operation) {
+        for row in &rows {
+            terminals::store::insert(tx, row.id, &job.principal, &asked, now_us).await?;
+        }
+    }
     audit::record(
         tx,
         &audit::Entry {

@@ -63,6 +63,8 @@ pub struct Reader {
     started: bool,
     /// The rest of the piece that is being read.
     piece: Bytes,
+    /// When that became durable.
+    piece_at_us: Option<i64>,
 }
 
 impl Reader {
@@ -85,6 +87,7 @@ impl Reader {
             reached: Totals::default(),
             started,
             piece: Bytes::new(),
+            piece_at_us: None,
         }
     }
 
@@ -155,8 +158,15 @@ impl Reader {
         }
         self.started = true;
         self.reached = piece.from;
+        self.piece_at_us = piece.at_us;
         self.piece = self.load(piece).await?;
         Ok(true)
+    }
+
+    /// When the bytes handed out last became durable, microseconds since 1970.
+    #[must_use]
+    pub fn piece_time(&self) -> Option<i64> {
+        self.piece_at_us
     }
 
     /// What is missing from here on, unless the viewer knows that already.

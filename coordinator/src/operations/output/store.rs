@@ -20,6 +20,8 @@ pub struct Piece {
     pub length: u64,
     /// Where they are.
     pub body: PieceBody,
+    /// When it became durable, microseconds since 1970; pieces of old releases do not say.
+    pub at_us: Option<i64>,
 }
 
 /// Where the records of a piece are.
@@ -32,7 +34,7 @@ pub enum PieceBody {
 }
 
 const COLUMNS: &str = "all_from, all_to, stdout_from, stdout_to, stderr_from, stderr_to, length, \
-                       segment, position, content";
+                       segment, position, content, at_us";
 
 /// Adds a piece. Again is fine: after a commit whose answer was lost it is not known whether the
 /// row is there.
@@ -43,14 +45,15 @@ pub async fn insert(tx: &mut Tx, operation: OperationId, piece: &Piece) -> Resul
     };
     sqlx::query(
         "insert into output_pieces (operation_id, all_from, all_to, stdout_from, stdout_to,
-                                    stderr_from, stderr_to, length, segment, position, content)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                    stderr_from, stderr_to, length, segment, position, content,
+                                    at_us)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          on conflict (operation_id, all_from) do update set
              all_to = excluded.all_to, stdout_from = excluded.stdout_from,
              stdout_to = excluded.stdout_to, stderr_from = excluded.stderr_from,
              stderr_to = excluded.stderr_to, length = excluded.length,
              segment = excluded.segment, position = excluded.position,
-             content = excluded.content",
+             content = excluded.content, at_us = excluded.at_us",
     )
     .bind(operation.to_string())
     .bind(signed(piece.from.all))
@@ -63,6 +66,7 @@ pub async fn insert(tx: &mut Tx, operation: OperationId, piece: &Piece) -> Resul
     .bind(place.map(|place| place.segment))
     .bind(place.map(|place| signed(place.position)))
     .bind(content)
+    .bind(piece.at_us)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -153,6 +157,7 @@ fn read(row: &AnyRow) -> Result<Piece, DbError> {
         to: Totals { all: number(1)?, stdout: number(3)?, stderr: number(5)? },
         length: number(6)?,
         body,
+        at_us: row.try_get(10)?,
     })
 }
 

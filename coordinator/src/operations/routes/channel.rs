@@ -150,7 +150,7 @@ impl Pulse {
 struct Close(u16, &'static str);
 
 async fn serve(state: AppState, principal: Principal, attachment: Attachment, socket: WebSocket) {
-    let Attachment { mut source, inlet } = attachment;
+    let Attachment { mut source, inlet, presence: _presence } = attachment;
     let (mut sink, mut stream) = socket.split();
     let pulse = Pulse::new();
     let ended = tokio::select! {

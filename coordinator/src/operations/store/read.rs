@@ -13,6 +13,9 @@ pub const COLUMNS: &str = "id, job_id, ordinal, machine_id, machine, state, boot
     exit_code, signal, reason_code, reason, containment, duration_ms, leftovers_killed, usage, \
     durable_all, durable_stdout, durable_stderr";
 
+/// How many those are.
+pub const COLUMN_COUNT: usize = 26;
+
 pub fn read_operation(row: &AnyRow) -> Result<OperationRow, DbError> {
     let text = |at: usize| -> Result<String, DbError> { Ok(row.try_get(at)?) };
     let number = |at: usize| -> Result<Option<i64>, DbError> { Ok(row.try_get(at)?) };

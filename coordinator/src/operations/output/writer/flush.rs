@@ -127,6 +127,7 @@ impl Sink {
                     from: *from,
                     to: *to,
                     length: records.len() as u64,
+                    at_us: Some(now_us),
                     body: match place {
                         Some(place) => PieceBody::Placed(*place),
                         None => PieceBody::Inline(records.clone()),

@@ -1,0 +1,138 @@
+//! What a terminal showed before, without what asks ours something: where the cursor is, what kind
+//! of terminal it is, which colour it has. The answers would be typed at the machine.
+
+/// A question is shorter than this; what is longer is none.
+const MAX_SEQUENCE: usize = 256;
+
+/// Takes questions out of what passes through.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// The beginning of a sequence.
+    held: Vec<u8>,
+    /// The window may begin in the middle of something: nothing before a new line is shown.
+    skipping: bool,
+}
+
+impl Filter {
+    /// For what follows; `cut` says that something was before it.
+    #[must_use]
+    pub fn new(cut: bool) -> Self {
+        Self { held: Vec::new(), skipping: cut }
+    }
+
+    /// What may be shown of it.
+    #[must_use]
+    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            if self.skipping {
+                self.skipping = *byte != b'\n';
+                continue;
+            }
+            if self.held.is_empty() {
+                match byte {
+                    0x1b => self.held.push(*byte),
+                    // ENQ
+                    0x05 => {}
+                    _ => out.push(*byte),
+                }
+                continue;
+            }
+            if *byte == 0x1b && !matches!(self.held.as_slice(), [0x1b, b']' | b'P', ..]) {
+                out.append(&mut self.held);
+                self.held.push(*byte);
+                continue;
+            }
+            self.held.push(*byte);
+            match is_whole(&self.held) {
+                None if self.held.len() < MAX_SEQUENCE => {}
+                None => out.append(&mut self.held),
+                Some(true) => self.held.clear(),
+                Some(false) => out.append(&mut self.held),
+            }
+        }
+        out
+    }
+}
+
+/// Whether a sequence is whole, and then whether it is a question.
+fn is_whole(sequence: &[u8]) -> Option<bool> {
+    match sequence {
+        [0x1b] | [0x1b, b'[' | b']' | b'P'] => None,
+        [0x1b, b'[', .., last] => match last {
+            // Device status, device attributes, window reports, mode requests.
+            b'n' | b'c' | b't' | b'p' | b'x' => Some(true),
+            // Keyboard protocols: only with a question mark.
+            b'u' => Some(sequence.get(2) == Some(&b'?')),
+            0x40..=0x7e => Some(false),
+            _ => None,
+        },
+        [0x1b, b']', text @ ..] => {
+            let text = text.strip_suffix(b"\x07").or_else(|| text.strip_suffix(b"\x1b\\"))?;
+            // A colour or the clipboard is asked for with a question mark in the place of a value.
+            Some(text.ends_with(b"?") || text.starts_with(b"52;"))
+        }
+        // Requests of settings and of terminfo; what else there is of this kind draws.
+        [0x1b, b'P', text @ ..] => {
+            let text = text.strip_suffix(b"\x1b\\")?;
+            Some(text.starts_with(b"$q") || text.starts_with(b"+q"))
+        }
+        // DECID
+        [0x1b, b'Z'] => Some(true),
+        [0x1b, b'(' | b')' | b'*' | b'+' | b'#' | b' ' | b'%'] => None,
+        _ => Some(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(bytes: &[u8]) -> Vec<u8> {
+        // In pieces of any size the same comes out.
+        let whole = Filter::default().pass(bytes);
+        for size in 1..bytes.len() {
+            let mut filter = Filter::default();
+            let pieces = bytes.chunks(size).flat_map(|piece| filter.pass(piece));
+            assert_eq!(pieces.collect::<Vec<u8>>(), whole);
+        }
+        whole
+    }
+
+    #[test]
+    fn questions_are_taken_out_and_the_rest_stays() {
+        for question in [
+            &b"\x1b[6n"[..],
+            b"\x1b[c",
+            b"\x1b[>0c",
+            b"\x1b[?2026$p",
+            b"\x1b]11;?\x07",
+            b"\x1b]10;?\x1b\\",
+            b"\x1bP+q544e\x1b\\",
+            b"\x1bP$qm\x1b\\",
+            b"\x1b[?u",
+            b"\x1b[18t",
+            b"\x05",
+            b"\x1bZ",
+        ] {
+            let all = [b"before ", question, b" behind"].concat();
+            assert_eq!(pass(&all), b"before  behind", "{}", question.escape_ascii());
+        }
+        for kept in [
+            &b"\x1b[31mred\x1b[0m \x1b[2J\x1b[H"[..],
+            b"\x1b[?1049h\x1b[?25l\x1b(B\x1b=",
+            b"\x1b]0;a title\x07text",
+            "grüße\r\n".as_bytes(),
+            b"\x1b[u\x1b7\x1b8",
+        ] {
+            assert_eq!(pass(kept), kept, "{}", kept.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn window_that_begins_in_the_middle_starts_at_a_line() {
+        let mut filter = Filter::new(true);
+        assert_eq!(filter.pass(b"1mhalf a li"), b"");
+        assert_eq!(filter.pass(b"ne\nwhole\n"), b"whole\n");
+    }
+}
