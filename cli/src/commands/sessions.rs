@@ -236,7 +236,8 @@ impl Replay {
                 }
                 tokio::select! {
                     () = interrupts.next() => {
-                        print!("\x1b[m\x1b[?25h");
+                        // It may have been in the middle of colours.
+                        std::io::stdout().write_all(b"\x1b[m\x1b[?25h")?;
                         return Ok(exit::INTERRUPTED);
                     }
                     () = tokio::time::sleep(pause) => {}

@@ -78,6 +78,7 @@ pub async fn sit(client: Client, seat: Seat) -> Result<u8, Failure> {
         seen: None,
         waiting: Vec::new(),
         sending: None,
+        retry_at: None,
         resizing: None,
         next_size: None,
         size: None,
@@ -150,6 +151,8 @@ struct Sitting {
     seen: Option<u64>,
     waiting: Vec<u8>,
     sending: Option<Boxed<Result<Typed, Error>>>,
+    /// Nothing typed is sent before then.
+    retry_at: Option<tokio::time::Instant>,
     resizing: Option<Boxed<Result<(), Error>>>,
     next_size: Option<ResizeRequest>,
     /// The size the terminal was told last.
@@ -208,7 +211,7 @@ impl Sitting {
                     Some(event) => self.take(event)?,
                     None => return Ok(Leaving::Ended),
                 },
-                typed = when(&mut self.sending) => self.note_typed(typed).await?,
+                typed = when(&mut self.sending) => self.note_typed(typed)?,
                 resized = when(&mut self.resizing) => drop(resized),
                 closed = when(&mut self.closing) => if let Err(error) = closed {
                     self.status(&format!("cannot close it: {error}"));
@@ -227,6 +230,7 @@ impl Sitting {
                     // Our own terminal is gone.
                     _ => return Ok(Leaving::Interrupted),
                 },
+                () = sleep_until(self.retry_at) => self.retry_at = None,
                 () = sleep_until(close_by) => return Ok(Leaving::Detached),
             }
         }
@@ -320,7 +324,8 @@ impl Sitting {
     }
 
     fn send_waiting(&mut self) {
-        if self.sending.is_some() || self.waiting.is_empty() || !self.seat.types {
+        let is_pausing = self.sending.is_some() || self.retry_at.is_some();
+        if is_pausing || self.waiting.is_empty() || !self.seat.types {
             return;
         }
         let length = self.waiting.len().min(PIECE_BYTES);
@@ -330,7 +335,7 @@ impl Sitting {
         self.sending = Some(Box::pin(async move { client.type_in(id, piece, bytes).await }));
     }
 
-    async fn note_typed(&mut self, typed: Result<Typed, Error>) -> Result<(), Failure> {
+    fn note_typed(&mut self, typed: Result<Typed, Error>) -> Result<(), Failure> {
         match typed {
             Ok(typed) => {
                 let arrived = typed.taken.saturating_sub(self.taken);
@@ -343,7 +348,7 @@ impl Sitting {
                     self.input_over = true;
                 } else if arrived == 0 {
                     self.status("the machine does not answer; what you type waits");
-                    tokio::time::sleep(RETRY).await;
+                    self.retry_at = Some(tokio::time::Instant::now() + RETRY);
                 } else if self.status_shown {
                     self.clear_status();
                 }
@@ -351,7 +356,7 @@ impl Sitting {
             }
             Err(error) if error.is_transient() => {
                 self.status(&format!("what you type waits: {error}"));
-                tokio::time::sleep(RETRY).await;
+                self.retry_at = Some(tokio::time::Instant::now() + RETRY);
                 Ok(())
             }
             Err(error) => Err(error.into()),
