@@ -397,13 +397,16 @@ async fn run_job(
     Ok(())
 }
 
+/// Kind of change, link and what it leads to.
+type Link = (String, String, String);
+
 /// The links that were changed; `None` when the unit cannot be installed.
 fn change_file(
     state: &Mutex<State>,
     names: &[String],
     enabled: &str,
     kind: &str,
-) -> Result<Option<Vec<(String, String, String)>>, Refused> {
+) -> Result<Option<Vec<Link>>, Refused> {
     let mut changes = Vec::new();
     let mut state = lock(state);
     for name in names {

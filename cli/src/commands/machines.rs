@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
-use reeve_protocol::InspectFact;
 use reeve_sdk::api::{Machine, MachineChange, MachineState};
 
 use super::completion::machine_names;
-use super::{collect, confirm, labels_text};
+use super::{collect, confirm, labels_text, machine_show};
 use crate::args::Global;
 use crate::connection::connect;
 use crate::durations::{age, size};
 use crate::failure::Failure;
-use crate::output::{Column, Row, column, print_list, print_one, wide};
+use crate::output::{Column, Row, column, print_list, wide};
 use crate::terminal::note;
 
 const EXAMPLES: &str = "\
@@ -36,8 +35,8 @@ pub struct Machines {
 enum Action {
     /// List machines
     List(List),
-    /// Show one machine
-    Show(One),
+    /// Show one machine; while it is online it is asked itself
+    Show(Show),
     /// Set labels (KEY=VALUE) and remove them (KEY-)
     Label(Label),
     /// Give a machine another name
@@ -72,6 +71,16 @@ struct One {
     /// Name or id
     #[arg(add = ArgValueCandidates::new(machine_names))]
     machine: String,
+}
+
+#[derive(Args)]
+struct Show {
+    /// Name or id
+    #[arg(add = ArgValueCandidates::new(machine_names))]
+    machine: String,
+    /// Do not ask the machine: only what is stored
+    #[arg(long)]
+    stored: bool,
 }
 
 #[derive(Args)]
@@ -173,7 +182,10 @@ impl Machines {
                 }
                 print_list(global.output, &machines)?;
             }
-            Action::Show(One { machine }) => show(global, &client.machine(&machine).await?)?,
+            Action::Show(Show { machine, stored }) => {
+                let machine = client.machine(&machine).await?;
+                machine_show::show(global, &client, &machine, stored).await?;
+            }
             Action::Label(Label { machine, labels }) => {
                 let change = MachineChange { labels: parse_labels(&labels)?, ..Default::default() };
                 let machine = client.change_machine(&machine, &change).await?;
@@ -213,75 +225,9 @@ fn parse_labels(texts: &[String]) -> Result<BTreeMap<String, Option<String>>, Fa
     texts.iter().map(parse).collect()
 }
 
-fn show(global: &Global, machine: &Machine) -> Result<(), Failure> {
-    let facts = &machine.facts;
-    let join = |lines: Vec<String>| lines.join("\n");
-    let disks = facts.disks.iter().map(|disk| {
-        format!(
-            "{} {} {} free of {}",
-            disk.mount,
-            disk.kind,
-            size(disk.available),
-            size(disk.total)
-        )
-    });
-    let networks = facts
-        .networks
-        .iter()
-        .map(|network| format!("{} {} {}", network.name, network.mac, network.addresses.join(" ")));
-    let metrics = machine.metrics;
-    let details = [
-        ("name", machine.name.clone()),
-        ("id", machine.id.to_string()),
-        ("state", state_word(machine.state).to_owned()),
-        ("labels", labels_text(&machine.labels)),
-        ("enrolled", machine.enrolled.to_string()),
-        (
-            "last seen",
-            machine.last_seen.map(|at| format!("{at} ({})", age(at))).unwrap_or_default(),
-        ),
-        ("running", machine.running.to_string()),
-        ("host name", facts.hostname.clone()),
-        ("system", format!("{} {} {}", facts.os_name, facts.kernel, facts.architecture)),
-        ("cpus", format!("{} {}", facts.cpus, facts.cpu_model)),
-        ("memory", size(facts.memory_total)),
-        (
-            "load",
-            metrics
-                .map(|now| format!("{:.2} {:.2} {:.2}", now.load1, now.load5, now.load15))
-                .unwrap_or_default(),
-        ),
-        ("disks", join(disks.collect())),
-        ("networks", join(networks.collect())),
-        ("agent", format!("{} as {}", machine.agent_version, facts.agent_user)),
-        ("inspect mode", facts.inspect.as_ref().map(inspect_text).unwrap_or_default()),
-        ("clock", machine.clock_skew_ms.map(|skew| format!("{skew:+} ms")).unwrap_or_default()),
-        ("boot id", machine.boot_id.clone()),
-    ];
-    print_one(global.output, machine, &machine.name, &details)
-}
-
-/// Whether commands can be kept from changing anything there.
-fn inspect_text(fact: &InspectFact) -> String {
-    if fact.available {
-        format!("yes ({})", fact.walls.join(", "))
-    } else {
-        format!("no: {}", fact.reason)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn inspect_mode_is_told_with_its_walls_or_the_reason() {
-        let walls = vec!["namespaces".to_owned(), "seccomp".to_owned()];
-        let mut fact = InspectFact { available: true, reason: String::new(), walls };
-        assert_eq!(inspect_text(&fact), "yes (namespaces, seccomp)");
-        fact = InspectFact { available: false, reason: "no root".to_owned(), walls: Vec::new() };
-        assert_eq!(inspect_text(&fact), "no: no root");
-    }
 
     #[test]
     fn labels_are_set_and_removed() {

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod kill;
 pub mod login;
 pub mod logs;
+mod machine_show;
 pub mod machines;
 pub mod models;
 mod perform;

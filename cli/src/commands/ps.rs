@@ -25,6 +25,9 @@ Examples:
 /// Shown of each machine in a table unless said otherwise.
 const DEFAULT_ROWS: usize = 30;
 
+/// Letters of a command line in a table.
+const MAX_COMMAND: usize = 100;
+
 /// Show what runs on machines
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -111,6 +114,15 @@ pub fn command_text(process: &Process) -> String {
     if process.command.is_empty() { format!("[{}]", process.name) } else { process.command.clone() }
 }
 
+/// Command lines have thousands of bytes at times; `-o wide` shows them whole.
+fn shorten(command: &mut String) {
+    let end = command.char_indices().nth(MAX_COMMAND);
+    if let Some((end, _)) = end {
+        command.truncate(end);
+        command.push('…');
+    }
+}
+
 /// Whether a process has the text in its name, command line or unit.
 pub fn is_named(process: &Process, text: &str) -> bool {
     let has = |place: &str| place.contains(text);
@@ -156,6 +168,11 @@ impl Ps {
             }
             let listed = found.into_iter().map(|process| (machine.clone(), process));
             all.extend(listed);
+        }
+        if global.output == Format::Table {
+            for (_, process) in &mut all {
+                shorten(&mut process.command);
+            }
         }
         print(global.output, all, replies.asked > 1)?;
         Ok(replies.code)

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::output::{json_line, print, print_list};
 use crate::terminal::{Screen, note};
 use crate::watch::{Interrupts, summary};
+pub use draw::line_of;
 use keys::{Key, Keys, Wish};
 use machines::{Machines, Snapshot};
 use stage::Stage;
