@@ -307,9 +307,7 @@ async fn status(global: &Global, client: &Client, which: &Which) -> Result<u8, F
 
 fn details(machine: &str, status: &UnitStatus) -> Vec<(&'static str, String)> {
     let when = |at: Option<i64>| {
-        at.map(|at| Time::from_micros(at))
-            .map(|at| format!("{at} ({})", age(at)))
-            .unwrap_or_default()
+        at.map(Time::from_micros).map(|at| format!("{at} ({})", age(at))).unwrap_or_default()
     };
     let last = match (status.last_exit, status.last_signal) {
         (Some(code), _) => format!("exit {code}, {}", when(status.last_ended_us)),

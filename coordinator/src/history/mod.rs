@@ -133,9 +133,12 @@ impl Histories {
             }
             let folder = self.clone();
             let written = self.tasks.spawn_blocking("history", move || {
-                // One machine's full disk quota or damaged file keeps no other's from being written.
-                let results = batch.iter().map(|heard| folder.write(heard));
-                results.filter_map(Result::err).last()
+                // One machine's damaged file keeps no other's from being written.
+                let mut failure = None;
+                for heard in &batch {
+                    failure = folder.write(heard).err().or(failure);
+                }
+                failure
             });
             let Ok(Some(error)) = written.await else { continue };
             metrics::counter!("reeve_history_failures_total").increment(1);
