@@ -7,9 +7,9 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    approvals, ask, audit, completion, contexts, doctor, files, jobs, keys, kill, login, logs,
-    machines, models, ps, run, services, sessions, shell, status, tasks, tokens, usage, users,
-    vault, version,
+    approvals, ask, audit, completion, contexts, doctor, files, forward, jobs, keys, kill, login,
+    logs, machines, models, ps, run, services, sessions, shell, status, tasks, tokens, usage,
+    users, vault, version,
 };
 
 use crate::top;
@@ -158,6 +158,10 @@ pub enum Command {
     Kill(kill::Kill),
     /// Look at and control services
     Services(services::Services),
+    /// Listen here, connect from a machine
+    Forward(forward::Forward),
+    /// Connect stdin and stdout to a port of a machine
+    SshProxy(forward::SshProxy),
     /// Tokens with which machines join
     Tokens(tokens::Tokens),
     /// Providers of models, and who asks which

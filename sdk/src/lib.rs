@@ -39,6 +39,8 @@ mod retry;
 mod task_events;
 #[cfg(feature = "client")]
 mod tls;
+#[cfg(feature = "client")]
+mod tunnel;
 
 #[cfg(feature = "client")]
 pub use channel::{Channel, ChannelEvent, ChannelFrom, ChannelInput, ChannelMode};
@@ -62,3 +64,5 @@ pub use retry::RetryLimits;
 pub use task_events::TaskEvents;
 #[cfg(feature = "client")]
 pub use tls::{Presented, probe};
+#[cfg(feature = "client")]
+pub use tunnel::TunnelError;

@@ -9,6 +9,7 @@ pub mod contexts;
 pub mod doctor;
 pub mod explain;
 pub mod files;
+pub mod forward;
 pub mod jobs;
 pub mod keys;
 pub mod kill;
@@ -62,6 +63,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Ps(command) => command.perform(&global).await,
         Command::Kill(command) => command.perform(&global).await,
         Command::Services(command) => command.perform(&global).await,
+        Command::Forward(command) => command.perform(&global).await,
+        Command::SshProxy(command) => command.perform(&global).await,
         Command::Tokens(command) => command.perform(&global).await,
         Command::Models(command) => command.perform(&global).await,
         Command::Vault(command) => command.perform(&global).await,

@@ -13,6 +13,7 @@ mod recover;
 mod services;
 mod spares;
 mod terminal;
+mod tunnel;
 mod work;
 pub mod worker;
 

@@ -46,6 +46,7 @@ pub fn start(
         state: settings.folder.path().to_owned(),
         policy: settings.policy.path.clone(),
         versions: settings.policy.versions.clone(),
+        tunnels: settings.policy.allow.tunnels.clone(),
     };
     let folder = settings.folder.operations().join(id.to_string());
     let arguments = [settings.program.as_os_str(), worker::WORD.as_ref(), folder.as_os_str()];

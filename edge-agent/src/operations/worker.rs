@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::paths::Rules;
 use crate::host::{self, stdio};
 use crate::keeper::files::{self, Filed};
-use crate::policy::{FilesRule, Policy, VersionRules};
+use crate::policy::{FilesRule, Policy, TunnelRule, VersionRules};
 
 /// The word behind the program's name that makes it a worker.
 pub const WORD: &str = "work";
@@ -135,6 +135,9 @@ pub struct Order {
     /// `[versions]` of the policy.
     #[serde(default)]
     pub versions: VersionRules,
+    /// `[allow] tunnels` of the policy.
+    #[serde(default)]
+    pub tunnels: Vec<TunnelRule>,
 }
 
 impl Filed for Order {

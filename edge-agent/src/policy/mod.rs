@@ -1,6 +1,7 @@
 //! `/etc/reeve/agent.toml`: the machine owner's last word. Nothing the coordinator says loosens it.
 
 mod rules;
+mod tunnels;
 mod versions;
 
 use std::io::Read;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use crate::host::sandbox::UidRange;
 pub use rules::{Allow, ExecRule, FilesRule, PathRules};
+pub use tunnels::TunnelRule;
 pub use versions::VersionRules;
 
 /// Where it is unless said otherwise.

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::TunnelRule;
+
 /// Whether commands may run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecRule {
@@ -77,6 +79,8 @@ pub struct Allow {
     pub terminal: bool,
     /// Whether the agent may be replaced by a newer one.
     pub upgrade: bool,
+    /// Where tunnels may lead; nowhere unless said.
+    pub tunnels: Vec<TunnelRule>,
 }
 
 impl Default for Allow {
@@ -87,6 +91,7 @@ impl Default for Allow {
             logs: true,
             terminal: true,
             upgrade: true,
+            tunnels: Vec::new(),
         }
     }
 }

@@ -51,7 +51,7 @@ fn exec_takes_three_values() {
 fn every_key_is_understood_and_kept() {
     let rules = policy(
         "[allow]\nexec = \"inspect\"\nfiles = \"read\"\nlogs = false\nterminal = false\n\
-         upgrade = false\n[paths]\nallowed = [\"/srv\"]\nblocked = [\"/etc/shadow\", \"~/.ssh\"]\n\
+         upgrade = false\ntunnels = [\"localhost:22\"]\n[paths]\nallowed = [\"/srv\"]\nblocked = [\"/etc/shadow\", \"~/.ssh\"]\n\
          [exec]\nusers = [\"root\"]\nmax_concurrent = 3\ndeny = [\"reboot\"]",
     )
     .expect("valid");
@@ -61,6 +61,7 @@ fn every_key_is_understood_and_kept() {
         logs: false,
         terminal: false,
         upgrade: false,
+        tunnels: vec![TunnelRule::try_from("localhost:22".to_owned()).expect("a rule")],
     };
     assert_eq!(rules.allow, allow);
     assert_eq!(rules.paths.allowed, ["/srv"]);
@@ -72,6 +73,8 @@ fn every_key_is_understood_and_kept() {
 fn values_that_make_no_sense_are_refused() {
     for text in [
         "[allow]\nfiles = true",
+        "[allow]\ntunnels = [\"example.org:22\"]",
+        "[allow]\ntunnels = true",
         "[allow]\nfiles = \"some\"",
         "[allow]\nlogs = \"yes\"",
         "[paths]\nallowed = [\"srv\"]",

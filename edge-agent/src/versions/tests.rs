@@ -49,6 +49,7 @@ impl Shelf {
             state,
             policy: PathBuf::from("/etc/reeve/agent.toml"),
             versions: self.versions.clone(),
+            tunnels: Vec::new(),
         };
         Worker::with_answer(order, rules, tempfile::tempfile().expect("a file"))
     }

@@ -20,6 +20,7 @@ mod hash;
 mod log_read;
 pub mod machine_describe;
 mod open_terminal;
+pub mod open_tunnel;
 mod path;
 pub mod process_list;
 pub mod process_signal;
@@ -61,6 +62,7 @@ pub use open_terminal::{
     DEFAULT_IDLE_LIMIT_MS, MAX_IDLE_LIMIT_MS, MAX_TERM_BYTES, MAX_TERMINAL_SIDE, OpenTerminal,
     check_terminal_size,
 };
+pub use open_tunnel::OpenTunnel;
 pub use path::{InvalidPath, MAX_PATH_BYTES, RemotePath};
 pub use process_list::{Process, ProcessList, ProcessSort, Processes};
 pub use process_signal::{ProcessSignal, ProcessTarget, Signalled, SignalledTarget};
@@ -91,6 +93,7 @@ macro_rules! for_each_work {
             ProcessList: "List the processes of a machine.",
             ProcessSignal: "Send a signal to processes, named so that no other is hit.",
             LogRead: "Read or follow logs.",
+            OpenTunnel: "Open a connection from the machine.",
             FileList: "List what is in a folder.",
             FileMkdir: "Make a folder.",
             FileMode: "Change permission bits and owners.",
