@@ -123,9 +123,9 @@ fn ten_relays_at_once_arrive_whole() {
 async fn begin(client: &Client, line: &str) -> (Follow, OperationId) {
     let mut follow = client.run(&relayed("web-1", line)).expect("asked");
     loop {
-        match follow.next().await.expect("an event").expect("no end") {
-            Event::Output(output) => return (follow, output.operation),
-            _ => {}
+        let event = follow.next().await.expect("an event").expect("no end");
+        if let Event::Output(output) = event {
+            return (follow, output.operation);
         }
     }
 }
