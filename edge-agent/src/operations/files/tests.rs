@@ -62,6 +62,7 @@ impl Machine {
             state: self.state.clone(),
             policy: self.at("policy"),
             versions: VersionRules::default(),
+            tunnels: Vec::new(),
         };
         let mut answer = tempfile::tempfile().expect("a file");
         let copy = answer.try_clone().expect("cloned");
