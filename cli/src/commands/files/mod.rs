@@ -1,11 +1,15 @@
 //! `reeve files`.
 
 mod asking;
+mod change;
 mod find;
 mod grep;
+mod history;
 mod ls;
+mod mode;
 mod shown;
 mod stat;
+mod tree;
 
 use clap::{Args, Subcommand};
 
@@ -33,10 +37,24 @@ enum Action {
     Ls(ls::Ls),
     /// Say all about files
     Stat(stat::Stat),
+    /// Show folders as trees
+    Tree(tree::Tree),
     /// Find files by name, kind, size, age and owner
     Find(Box<find::Find>),
     /// Search files for a pattern
     Grep(Box<grep::Grep>),
+    /// Make folders
+    Mkdir(change::Mkdir),
+    /// Give files and folders other names
+    Mv(change::Mv),
+    /// Remove files and folders
+    Rm(change::Rm),
+    /// Change modes and owners
+    Chmod(mode::Chmod),
+    /// List versions that were kept
+    History(history::History),
+    /// Put versions back
+    Restore(history::Restore),
 }
 
 impl Files {
@@ -46,6 +64,13 @@ impl Files {
             Action::Stat(stat) => stat.perform(global).await,
             Action::Find(find) => find.perform(global).await,
             Action::Grep(grep) => grep.perform(global).await,
+            Action::Tree(tree) => tree.perform(global).await,
+            Action::Mkdir(mkdir) => mkdir.perform(global).await,
+            Action::Mv(mv) => mv.perform(global).await,
+            Action::Rm(rm) => rm.perform(global).await,
+            Action::Chmod(chmod) => chmod.perform(global).await,
+            Action::History(history) => history.perform(global).await,
+            Action::Restore(restore) => restore.perform(global).await,
         }
     }
 }
