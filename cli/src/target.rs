@@ -88,7 +88,6 @@ impl Target {
     }
 
     /// For clap: any of them.
-    #[allow(dead_code, reason = "`reeve cp` takes them")]
     pub fn parser() -> ValueParser {
         OsStringValueParser::new().try_map(|text| Self::parse(&text)).into()
     }
@@ -110,7 +109,6 @@ impl Remote {
     }
 
     /// The last part of the path; nothing for the root.
-    #[allow(dead_code, reason = "`reeve cp` asks it")]
     pub fn file_name(&self) -> Option<&OsStr> {
         Path::new(OsStr::from_bytes(self.path.as_bytes())).file_name()
     }

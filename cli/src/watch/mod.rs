@@ -41,10 +41,11 @@ pub struct Options {
     pub cancels: bool,
 }
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
+/// Work that goes on beside.
+pub type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// Waits for a future that may not be there.
-async fn when<T>(slot: &mut Option<Boxed<T>>) -> T {
+pub async fn when<T>(slot: &mut Option<Boxed<T>>) -> T {
     match slot {
         Some(future) => {
             let value = future.await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use reeve_protocol::{OperationId, Stream, ops};
 use reeve_sdk::api::{JobRequest, Operation, OperationRequest, OperationState};
-use reeve_sdk::{Answered, Client, Event, Follow};
+use reeve_sdk::{Answered, Client, Event, Follow, InputSummary};
 
 use super::super::approved;
 use crate::args::Global;
@@ -13,7 +13,7 @@ use crate::exit;
 use crate::failure::Failure;
 use crate::target::Remote;
 use crate::terminal::note;
-use crate::watch::Interrupts;
+use crate::watch::{Boxed, Interrupts, when};
 
 /// The most that is kept of one answer while its line, or all of it, is not complete.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -44,7 +44,17 @@ impl Asker {
         selector: &str,
         operation: impl Into<OperationRequest>,
     ) -> Result<Vec<Answered>, Failure> {
-        self.perform(&JobRequest::new(selector, operation), None).await
+        self.perform(&JobRequest::new(selector, operation), None, None).await
+    }
+
+    /// Has it done with this on its stdin.
+    pub async fn ask_with_input(
+        &self,
+        machine: &str,
+        operation: impl Into<OperationRequest>,
+        input: Vec<u8>,
+    ) -> Result<Vec<Answered>, Failure> {
+        self.perform(&JobRequest::new(machine, operation), None, Some(input)).await
     }
 
     /// Has it done; every line is handed on when it comes, and is not kept.
@@ -54,23 +64,26 @@ impl Asker {
         operation: impl Into<OperationRequest>,
         on_line: OnLine<'_>,
     ) -> Result<Vec<Answered>, Failure> {
-        self.perform(&JobRequest::new(selector, operation), Some(on_line)).await
+        self.perform(&JobRequest::new(selector, operation), Some(on_line), None).await
     }
 
     async fn perform(
         &self,
         request: &JobRequest,
         mut on_line: Option<OnLine<'_>>,
+        mut input: Option<Vec<u8>>,
     ) -> Result<Vec<Answered>, Failure> {
         let mut interrupts = Interrupts::catch()?;
         let mut follow = self.client.run(request)?;
         let mut gathered = Gathered::default();
-        match self.follow(&mut follow, &mut gathered, &mut on_line, &mut interrupts).await {
+        let line = &mut on_line;
+        match self.follow(&mut follow, &mut gathered, line, &mut input, &mut interrupts).await {
             Ok(()) => {}
             Err(failure) if failure.approval().is_some() => {
                 let job = approved::wait_for_job(&self.client, failure, None).await?;
                 let mut follow = self.client.follow(job);
-                self.follow(&mut follow, &mut gathered, &mut on_line, &mut interrupts).await?;
+                let line = &mut on_line;
+                self.follow(&mut follow, &mut gathered, line, &mut input, &mut interrupts).await?;
             }
             Err(failure) => return Err(failure),
         }
@@ -82,9 +95,11 @@ impl Asker {
         follow: &mut Follow,
         gathered: &mut Gathered,
         on_line: &mut Option<OnLine<'_>>,
+        input: &mut Option<Vec<u8>>,
         interrupts: &mut Interrupts,
     ) -> Result<(), Failure> {
         let mut cancelled = false;
+        let mut sending: Option<Boxed<Result<InputSummary, reeve_sdk::Error>>> = None;
         loop {
             let event = tokio::select! {
                 biased;
@@ -96,9 +111,20 @@ impl Asker {
                     self.cancel(follow).await;
                     continue;
                 }
+                sent = when(&mut sending) => {
+                    sent?;
+                    continue;
+                }
                 event = follow.next() => event?,
             };
             let Some(event) = event else { break };
+            if let Event::Operation(operation) = &event
+                && let Some(bytes) = input.take()
+            {
+                let (client, id) = (self.client.clone(), operation.id);
+                sending =
+                    Some(Box::pin(async move { client.send_input(id, bytes.as_slice()).await }));
+            }
             if let Err(failure) = gathered.take(event, on_line) {
                 // Nobody reads it any more: the machine need not go on.
                 self.cancel(follow).await;
@@ -108,7 +134,8 @@ impl Asker {
         if cancelled { Err(Failure::silent(exit::INTERRUPTED)) } else { Ok(()) }
     }
 
-    async fn cancel(&self, follow: &Follow) {
+    /// Ends a job that nobody waits for any more.
+    pub async fn cancel(&self, follow: &Follow) {
         if let Some(job) = follow.job_id()
             && let Err(error) = self.client.cancel_job(job, "interrupted").await
         {

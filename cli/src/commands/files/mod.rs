@@ -1,7 +1,11 @@
 //! `reeve files`.
 
 mod asking;
+mod cat;
 mod change;
+mod content;
+mod diff;
+mod edit;
 mod find;
 mod grep;
 mod history;
@@ -39,6 +43,8 @@ enum Action {
     Stat(stat::Stat),
     /// Show folders as trees
     Tree(tree::Tree),
+    /// Print files, byte for byte
+    Cat(cat::Cat),
     /// Find files by name, kind, size, age and owner
     Find(Box<find::Find>),
     /// Search files for a pattern
@@ -51,8 +57,12 @@ enum Action {
     Rm(change::Rm),
     /// Change modes and owners
     Chmod(mode::Chmod),
+    /// Edit a file in your editor
+    Edit(edit::Edit),
     /// List versions that were kept
     History(history::History),
+    /// Compare versions, machines, and files here
+    Diff(diff::Diff),
     /// Put versions back
     Restore(history::Restore),
 }
@@ -65,6 +75,9 @@ impl Files {
             Action::Find(find) => find.perform(global).await,
             Action::Grep(grep) => grep.perform(global).await,
             Action::Tree(tree) => tree.perform(global).await,
+            Action::Cat(cat) => cat.perform(global).await,
+            Action::Edit(edit) => edit.perform(global).await,
+            Action::Diff(diff) => diff.perform(global).await,
             Action::Mkdir(mkdir) => mkdir.perform(global).await,
             Action::Mv(mv) => mv.perform(global).await,
             Action::Rm(rm) => rm.perform(global).await,
