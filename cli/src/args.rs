@@ -7,9 +7,9 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    approvals, ask, audit, completion, contexts, doctor, files, forward, jobs, keys, kill, login,
-    logs, machines, models, ps, run, services, sessions, shell, status, tasks, tokens, usage,
-    users, vault, version,
+    approvals, ask, audit, completion, contexts, cp, doctor, files, forward, jobs, keys, kill,
+    login, logs, machines, models, ps, run, services, sessions, shell, status, tasks, tokens,
+    usage, users, vault, version,
 };
 
 use crate::top;
@@ -134,6 +134,8 @@ pub enum Command {
     Shell(Box<shell::Shell>),
     /// Terminals, open and over, and what they showed
     Sessions(sessions::Sessions),
+    /// Copy files to and from machines
+    Cp(Box<cp::Cp>),
     /// Ask in words; see the plan, say yes, read what it came to
     Ask(Box<ask::Ask>),
     /// Look at, follow and decide about what was asked in words

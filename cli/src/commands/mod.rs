@@ -6,6 +6,7 @@ pub mod ask;
 pub mod audit;
 pub mod completion;
 pub mod contexts;
+pub mod cp;
 pub mod doctor;
 pub mod explain;
 pub mod files;
@@ -51,6 +52,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Run(command) => command.perform(&global).await,
         Command::Shell(command) => command.perform(&global).await,
         Command::Sessions(command) => command.perform(&global).await,
+        Command::Cp(command) => command.perform(&global).await,
         Command::Ask(command) => command.perform(&global).await,
         Command::Tasks(command) => command.perform(&global).await,
         Command::Approvals(command) => command.perform(&global).await,

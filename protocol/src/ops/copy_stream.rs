@@ -59,6 +59,9 @@ pub struct CopyStart {
     /// Entries alone, with hashes and without data: to say what would be done.
     #[serde(default)]
     pub listing: bool,
+    /// How long its file is nobody knows before its end: what the entry says does not count.
+    #[serde(default)]
+    pub any_size: bool,
 }
 
 /// The end of one file.
@@ -247,6 +250,47 @@ pub fn check_copy_path(path: &RemotePath) -> Result<(), BadStream> {
     if bad { Err(BadStream::Path(path.display())) } else { Ok(()) }
 }
 
+/// Whether an entry of a tree comes not behind another.
+#[must_use]
+pub fn is_told_before(path: &RemotePath, other: &RemotePath) -> bool {
+    let mut names = path.as_bytes().split(|byte| *byte == b'/');
+    let mut others = other.as_bytes().split(|byte| *byte == b'/');
+    loop {
+        match (names.next(), others.next()) {
+            (None, _) => return true,
+            (Some(_), None) => return false,
+            (Some(name), Some(other)) if name != other => return name < other,
+            _ => {}
+        }
+    }
+}
+
+/// Whether something is in a folder, at whatever depth.
+#[must_use]
+pub fn is_beneath(path: &RemotePath, folder: &RemotePath) -> bool {
+    let (path, folder) = (path.as_bytes(), folder.as_bytes());
+    path.strip_prefix(folder).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+/// Whether a symbolic link at a path in a tree leads out of the tree by what it says.
+#[must_use]
+pub fn link_leads_out(path: &RemotePath, target: &RemotePath) -> bool {
+    if target.as_bytes().first() == Some(&b'/') {
+        return true;
+    }
+    // Folders between the root and the link.
+    let mut depth = path.as_bytes().iter().filter(|byte| **byte == b'/').count();
+    for name in target.as_bytes().split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
 /// Where a reader is in a stream: whether what comes next may come, and adds up.
 #[derive(Clone, Debug, Default)]
 pub struct CopyOrder {
@@ -308,7 +352,8 @@ impl CopyOrder {
         }
         if entry.kind == FileKind::File && !start.listing {
             let from = if self.entries == 0 && !start.tree { start.from } else { 0 };
-            self.file = Some((entry.path.display(), from, entry.size));
+            let size = if start.any_size { u64::MAX } else { entry.size };
+            self.file = Some((entry.path.display(), from, size));
         }
         self.entries += 1;
         Ok(())
@@ -334,7 +379,7 @@ impl CopyOrder {
     pub fn file_end(&mut self, end: &CopiedFile) -> Result<(), BadStream> {
         let (name, at, size) = self.file.take().ok_or(BadStream::Order(CopyRecord::FileEnd))?;
         // One that shrank while it was read says so.
-        if at != end.size || (at != size && !end.changed) {
+        if at != end.size || (at != size && !end.changed && size != u64::MAX) {
             return Err(BadStream::Size(name));
         }
         Ok(())

@@ -70,6 +70,40 @@ fn paths_that_lead_out_of_the_tree_are_refused() {
 }
 
 #[test]
+fn trees_are_told_folder_by_folder_in_the_order_of_names() {
+    let told = ["a", "a/b", "a/b/c", "a/d", "a.txt", "b"].map(RemotePath::from);
+    for (at, path) in told.iter().enumerate() {
+        for (other_at, other) in told.iter().enumerate() {
+            assert_eq!(is_told_before(path, other), at <= other_at, "{path:?} {other:?}");
+        }
+    }
+    let beneath = |path: &str, folder: &str| is_beneath(&path.into(), &folder.into());
+    assert!(beneath("a/b/c", "a") && beneath("a/b", "a"));
+    assert!(!beneath("a.txt", "a") && !beneath("a", "a"));
+}
+
+#[test]
+fn links_that_lead_out_are_known_by_what_they_say() {
+    for (path, target) in [("l", "/etc"), ("l", ".."), ("a/l", "../../b"), ("l", "a/../../b")] {
+        assert!(link_leads_out(&path.into(), &target.into()), "{path} -> {target}");
+    }
+    for (path, target) in [("l", "a"), ("a/l", "../b"), ("l", "./a/.."), ("a/b/l", "../../c")] {
+        assert!(!link_leads_out(&path.into(), &target.into()), "{path} -> {target}");
+    }
+}
+
+#[test]
+fn a_file_of_unknown_length_ends_where_it_says() {
+    let mut order = CopyOrder::new();
+    let start = CopyStart { format: COPY_FORMAT, any_size: true, ..CopyStart::default() };
+    order.start(&start).expect("a start");
+    order.entry(&entry("-", FileKind::File, 0)).expect("an entry");
+    order.bytes(CopyRecord::Data, 9).expect("data");
+    assert!(order.clone().file_end(&end_of(8)).is_err());
+    order.file_end(&end_of(9)).expect("its end");
+}
+
+#[test]
 fn a_file_has_as_many_bytes_as_it_says() {
     let mut order = begun(false, 3);
     order.entry(&entry("/f", FileKind::File, 10)).expect("an entry");

@@ -11,7 +11,7 @@ pub const MAX_PATH_BYTES: usize = 4095;
 
 /// A path on a machine. In text formats a string, or `{"hex": "…"}` when its bytes are no UTF-8;
 /// in MessagePack a string or bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RemotePath(Vec<u8>);
 
 /// What is wrong with a path.

@@ -75,6 +75,14 @@ impl Draft {
         spot.sync().map_err(failed)
     }
 
+    /// The same without waiting for any disk: for one of many, which are synced together.
+    ///
+    /// # Errors
+    /// As of [`Draft::publish`].
+    pub fn place(mut self, spot: &Spot, replace: Replace) -> Result<(), Failure> {
+        self.name(spot.name(), replace).map_err(|error| describe(&error, spot.path()))
+    }
+
     fn name(&mut self, name: &OsStr, replace: Replace) -> io::Result<()> {
         if !self.is_named {
             let unnamed = proc_path(self.file.as_fd());

@@ -1,10 +1,13 @@
 //! `file_read` and `file_write`: content on its way from and to this machine's disks.
 
+mod attributes;
 mod incoming;
 mod outgoing;
 mod partial;
 mod read;
 mod target;
+mod tree;
+mod unpack;
 mod write;
 
 use reeve_protocol::ops::{Failure, RemotePath};

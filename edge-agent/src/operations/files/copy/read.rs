@@ -13,11 +13,13 @@ use reeve_protocol::ops::{Failure, FileEntry, FileIdentity, FileKind, FileRead, 
 
 use super::not_a_file;
 use super::outgoing::{HEADROOM, Outgoing};
+use super::tree::read_tree;
 use crate::host::copying;
 use crate::host::paths::{self, About, LastLink, Place};
 use crate::host::users::Names;
 use crate::operations::files::stat::look_at;
 use crate::operations::worker::{Needs, Perform, Worker, lost_answer};
+use crate::versions;
 
 /// A file that says it is no longer than this is read whole first: those below `/proc` and `/sys`
 /// have more or less in them than they say (proc(5)).
@@ -34,11 +36,15 @@ impl Perform for FileRead {
 
     fn perform(self, worker: &mut Worker) -> Result<(), Failure> {
         let failed = |error: io::Error| paths::describe(&error, &self.path);
+        if let Some(version) = self.version {
+            return read_version(&self, worker, version);
+        }
         let place = worker.rules.find(&self.path, LastLink::Follow)?;
         let mut names = Names::default();
         let entry = look_at(&place, &self.path, &mut names).map_err(failed)?;
         match entry.kind {
             FileKind::File => read_file(&self, worker, &place, entry),
+            FileKind::Directory if self.recursive => read_tree(&self, worker, &place),
             FileKind::Directory => Err(Failure::at(
                 "is_a_directory",
                 &self.path,
@@ -62,17 +68,54 @@ pub fn kind_word(kind: FileKind) -> &'static str {
     }
 }
 
+fn read_version(read: &FileRead, worker: &mut Worker, version: u64) -> Result<(), Failure> {
+    let (version, file) = versions::open(worker, &read.path, version)?;
+    let mut names = Names::default();
+    let mut entry = FileEntry {
+        path: read.path.clone(),
+        kind: version.kind,
+        size: version.size,
+        allocated: version.size,
+        mode: version.mode,
+        uid: version.uid,
+        gid: version.gid,
+        user: names.user(version.uid),
+        group: names.group(version.gid),
+        modified_ns: version.modified_ns,
+        changed_ns: 0,
+        device: 0,
+        inode: 0,
+        links: 1,
+        target: None,
+        hash: None,
+    };
+    let modified_ns = entry.modified_ns;
+    let source = Source::of(file, &mut entry);
+    entry.modified_ns = modified_ns;
+    send_file(read, worker, source.map_err(|error| paths::describe(&error, &read.path))?, entry)
+}
+
 fn read_file(
     read: &FileRead,
     worker: &mut Worker,
     place: &Place,
     mut entry: FileEntry,
 ) -> Result<(), Failure> {
+    let source = Source::open(place, &mut entry);
+    let source = source.map_err(|error| paths::describe(&error, &read.path))?;
+    send_file(read, worker, source, entry)
+}
+
+fn send_file(
+    read: &FileRead,
+    worker: &mut Worker,
+    mut source: Source,
+    mut entry: FileEntry,
+) -> Result<(), Failure> {
     let failed = |error: io::Error| paths::describe(&error, &read.path);
     if read.if_same.is_some_and(|same| same != FileIdentity::of(&entry)) {
         return Err(changed(&read.path, "is not the file any more that it was"));
     }
-    let mut source = Source::open(place, &mut entry).map_err(failed)?;
     if read.if_match.is_some() || read.listing {
         let hash = source.hash(0, entry.size).map_err(failed)?.to_hex().to_string();
         if read.if_match.as_ref().is_some_and(|wanted| *wanted != hash) {

@@ -7,7 +7,11 @@ use reeve_protocol::ops::{Existing, Failure, FileKind, FileWrite, LinkRule, Remo
 
 use super::not_a_file;
 use super::read::kind_word;
-use crate::host::paths::{About, LastLink, Place, Rules, Spot};
+use crate::host::paths::{About, LastLink, Rules, Spot};
+use crate::operations::files::make_all;
+
+/// Permission bits of folders that are made on the way.
+pub const FOLDER_MODE: u32 = 0o755;
 
 /// A name in an open folder, and what had it at first.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ impl Target {
             Err(failure) if failure.code == "not_found" => {
                 if has_slash && write.parents {
                     let name = name()?;
-                    make_folders(rules, path)?;
+                    make_all(rules, path, FOLDER_MODE)?;
                     return Self::at(rules, path.join(name.as_bytes()), write);
                 }
                 if has_slash {
@@ -58,7 +62,7 @@ impl Target {
     fn at(rules: &Rules, path: RemotePath, write: &FileWrite) -> Result<Self, Failure> {
         let spot = match rules.find_spot(&path) {
             Err(failure) if failure.code == "not_found" && write.parents => {
-                make_folders(rules, &above(&path))?;
+                make_all(rules, &above(&path), FOLDER_MODE)?;
                 rules.find_spot(&path)?
             }
             other => other?,
@@ -110,19 +114,6 @@ fn above(path: &RemotePath) -> RemotePath {
     let bytes = bytes.get(..end).unwrap_or_default();
     let slash = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     RemotePath::new(bytes.get(..slash).unwrap_or_default())
-}
-
-/// Makes a folder and those above it that are not there.
-pub fn make_folders(rules: &Rules, path: &RemotePath) -> Result<Place, Failure> {
-    match rules.find(path, LastLink::Follow) {
-        Err(failure) if failure.code == "not_found" => {}
-        other => return other,
-    }
-    make_folders(rules, &above(path))?;
-    match rules.find_spot(path)?.make_folder(0o755) {
-        Err(failure) if failure.code == "exists" => rules.find(path, LastLink::Follow),
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -5,23 +5,24 @@ use std::time::Duration;
 
 use reeve_protocol::ops::copy_stream::{BadStream, CopiedFile, CopyStart};
 use reeve_protocol::ops::{
-    Existing, Failure, FileEntry, FileKind, FileWrite, RemotePath, WriteAnswer, WriteDeed,
-    WriteDone, WriteReady, Written,
+    Existing, Failure, FileDeed, FileEntry, FileKind, FileWrite, RemotePath, WriteAnswer,
+    WriteDeed, WriteDone, WriteReady, Written,
 };
 
+use super::attributes::Attributes;
 use super::incoming::{Sink, Stopped, receive};
 use super::partial::{self, Partial};
 use super::read::hash_zeros;
 use super::target::Target;
+use super::unpack::write_tree;
 use crate::host::copying::{self, Patient};
 use crate::host::paths::{self, About, Replace};
+use crate::operations::files::check_content;
 use crate::operations::worker::{Needs, Perform, Worker, lost_answer};
+use crate::versions;
 
 /// A sender that says nothing for this long has gone; what came of a transfer with a name is kept.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
-
-/// What the usual mask takes away of a new file's mode (umask(2)).
-const MASK: u32 = 0o022;
 
 /// Room that stays free, so that the machine itself goes on.
 const SPARE_ROOM: u64 = 4 * 1024 * 1024;
@@ -33,7 +34,7 @@ impl Perform for FileWrite {
     fn perform(self, worker: &mut Worker) -> Result<(), Failure> {
         partial::remove_old(&worker.rules, &worker.order.state);
         if self.recursive {
-            return Err(Failure::new("unsupported", "folders are not written yet"));
+            return write_tree(&self, worker);
         }
         write_file(&self, worker)
     }
@@ -76,12 +77,10 @@ fn token_of(write: &FileWrite, worker: &Worker) -> String {
 fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
     let target = Target::find(&worker.rules, write)?;
     let failed = |error: io::Error| paths::describe(&error, &target.path);
-    if let Some(wanted) = &write.if_match {
-        check_content(&target, wanted)?;
-    }
+    check_content(target.spot.look()?.as_ref(), &target.path, write.if_match.as_deref())?;
     if target.before.is_some() && write.existing == Existing::Keep {
         let size = target.before.map(|before| before.size).unwrap_or_default();
-        return finish(worker, &target, WriteDeed::Kept, size, None);
+        return finish(worker, &target, WriteDeed::Kept, size, None, 0);
     }
     if write.dry_run {
         say(worker, &WriteAnswer::Ready(WriteReady::default()))?;
@@ -121,12 +120,12 @@ fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
     }
     let size = file.partial.length();
     let hash = file.end.take();
-    file.place()?;
+    let versions = file.place(worker)?;
     let deed = match target.before {
         Some(_) => WriteDeed::Overwritten,
         None => WriteDeed::New,
     };
-    finish(worker, &target, deed, size, hash)
+    finish(worker, &target, deed, size, hash, versions)
 }
 
 fn finish(
@@ -135,6 +134,7 @@ fn finish(
     deed: WriteDeed,
     bytes: u64,
     hash: Option<String>,
+    versions: u64,
 ) -> Result<(), Failure> {
     let done = WriteDone {
         path: target.path.clone(),
@@ -143,7 +143,7 @@ fn finish(
         bytes,
         hash,
         skipped: 0,
-        versions: 0,
+        versions,
     };
     say(worker, &WriteAnswer::Written(done))
 }
@@ -158,17 +158,6 @@ fn hash_of(target: &Target) -> Result<String, Failure> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file).map_err(|error| paths::describe(&error, &target.path))?;
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-fn check_content(target: &Target, wanted: &str) -> Result<(), Failure> {
-    let changed = |what: &str| {
-        Err(Failure::at("changed", &target.path, format!("{} {what}", target.path.display())))
-    };
-    if !target.before.is_some_and(|before| is_file(&before)) {
-        return changed("is not there, though it was to have a certain content");
-    }
-    let hash = hash_of(target)?;
-    if hash == wanted { Ok(()) } else { changed("has another content now than was expected") }
 }
 
 /// A dry run: compares, and writes nothing.
@@ -227,6 +216,32 @@ pub fn expect(start: &CopyStart, tree: bool, listing: bool) -> Result<(), Failur
     Ok(())
 }
 
+/// Whether the disk has room for what is missing of a file, which is taken at once where the file
+/// has no holes.
+pub fn check_room(
+    file: &std::fs::File,
+    entry: &FileEntry,
+    came: u64,
+    path: &RemotePath,
+) -> Result<(), Failure> {
+    let failed = |error: io::Error| paths::describe(&error, path);
+    let dense = entry.allocated == 0 || entry.allocated >= entry.size;
+    let whole = if dense { entry.size } else { entry.allocated.min(entry.size) };
+    let needed = whole.saturating_sub(came);
+    let free = copying::free_room(file).map_err(failed)?;
+    if needed > free.saturating_sub(SPARE_ROOM) && needed > 0 {
+        let text = format!(
+            "{} needs {needed} bytes more, and only {free} are free on its disk; free some",
+            path.display()
+        );
+        return Err(Failure::at("disk_full", path, text));
+    }
+    if dense && entry.size > came {
+        copying::take_room(file, came, entry.size - came).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// One file that comes.
 struct Incoming<'w> {
     write: &'w FileWrite,
@@ -272,25 +287,7 @@ impl Sink for Incoming<'_> {
     }
 
     fn entry(&mut self, entry: FileEntry) -> Result<(), Failure> {
-        let came = self.partial.length();
-        let dense = entry.allocated == 0 || entry.allocated >= entry.size;
-        let whole = if dense { entry.size } else { entry.allocated.min(entry.size) };
-        let needed = whole.saturating_sub(came);
-        let free = copying::free_room(self.partial.file()).map_err(|error| self.failed(&error))?;
-        if needed > free.saturating_sub(SPARE_ROOM) && needed > 0 {
-            return Err(Failure::at(
-                "disk_full",
-                &self.target.path,
-                format!(
-                    "{} needs {needed} bytes more, and only {free} are free on its disk; free some",
-                    self.target.path.display()
-                ),
-            ));
-        }
-        if dense && entry.size > came {
-            copying::take_room(self.partial.file(), came, entry.size - came)
-                .map_err(|error| self.failed(&error))?;
-        }
+        check_room(self.partial.file(), &entry, self.partial.length(), &self.target.path)?;
         self.entry = Some(entry);
         Ok(())
     }
@@ -337,18 +334,22 @@ impl Sink for Incoming<'_> {
 
 impl Incoming<'_> {
     /// Puts what has come whole in its place.
-    fn place(mut self) -> Result<(), Failure> {
-        let placed = self.try_place();
+    fn place(mut self, worker: &mut Worker) -> Result<u64, Failure> {
+        let placed = self.try_place(worker);
         if placed.is_err() {
             self.partial.drop_it();
         }
         placed
     }
 
-    fn try_place(&mut self) -> Result<(), Failure> {
+    fn try_place(&mut self, worker: &mut Worker) -> Result<u64, Failure> {
         let target = self.target;
         let failed = |error: io::Error| paths::describe(&error, &target.path);
-        self.apply_attributes().map_err(failed)?;
+        if let Some(entry) = &self.entry {
+            let before = target.before.filter(is_file);
+            let mut attributes = Attributes::of(self.write)?;
+            attributes.apply(self.partial.file(), entry, before.as_ref()).map_err(failed)?;
+        }
         self.partial.file().sync_all().map_err(failed)?;
         if self.write.if_match.is_some() && !target.is_as_before()? {
             return Err(Failure::at(
@@ -361,28 +362,17 @@ impl Incoming<'_> {
             Existing::Refuse => Replace::Never,
             Existing::Replace | Existing::Keep => Replace::Allowed,
         };
+        let mut kept = 0;
+        if !self.write.no_version
+            && let Some(now) = target.spot.look()?
+        {
+            // The new file is whole before the old one is kept, and that before the name changes
+            // hands.
+            let version = versions::keep(worker, &now, &target.path, FileDeed::Overwritten)?;
+            kept = u64::from(version.is_some());
+        }
         self.partial.place(&target.spot, replace)?;
-        target.spot.sync().map_err(failed)
-    }
-
-    fn apply_attributes(&self) -> io::Result<()> {
-        let Some(entry) = &self.entry else { return Ok(()) };
-        let file = self.partial.file();
-        let before = self.target.before.filter(is_file);
-        if let Some(before) = before.filter(|_| !self.write.preserve) {
-            // Whose it was it stays, as far as this agent may say so.
-            let _ = copying::set_owner(file, Some(before.uid), Some(before.gid));
-        }
-        let mode = match (self.write.mode, before) {
-            (Some(mode), _) => mode,
-            (None, _) if self.write.preserve => entry.mode,
-            (None, Some(before)) => before.mode,
-            (None, None) => entry.mode & 0o777 & !MASK,
-        };
-        copying::set_mode(file, mode)?;
-        if self.write.preserve {
-            copying::set_modified(file, entry.modified_ns)?;
-        }
-        Ok(())
+        target.spot.sync().map_err(failed)?;
+        Ok(kept)
     }
 }
