@@ -118,7 +118,7 @@ pub struct Run {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     output_limit: Option<u64>,
     /// Drop output rather than let the command wait
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     drop_output: bool,
     /// On a terminal, to be used; one machine only
     #[arg(short = 't', long = "terminal", conflicts_with_all = ["stdin", "shell", "inspect", "detach", "timeout"])]

@@ -23,8 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   reeve shell web-1                     your shell there
   reeve shell web-1 --user deploy -- htop
-  reeve shell --attach                  come back; or --attach web-1, or its id
-  reeve shell --attach web-1 --read-only
+  reeve shell --attach                  come back; or --attach web-1 --read-only
 At the beginning of a line: ~. closes, ~d leaves it open, ~? says so.";
 
 /// Open a terminal on a machine
