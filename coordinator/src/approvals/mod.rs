@@ -192,9 +192,13 @@ impl Approvals {
         request: JobRequest,
         key: Option<&str>,
     ) -> Result<Approval, ApiError> {
-        if let OperationRequest::ExecuteCommand(command) = &wanted.operation
-            && command.stdin
-        {
+        // With a terminal or a tunnel people say yes to whatever will be done in it.
+        let is_unseen = match &wanted.operation {
+            OperationRequest::ExecuteCommand(command) => command.stdin,
+            OperationRequest::FileWrite(_) => true,
+            _ => false,
+        };
+        if is_unseen {
             return Err(ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "approval_stdin",

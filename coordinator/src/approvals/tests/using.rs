@@ -178,4 +178,9 @@ async fn nobody_is_asked_to_approve_what_comes_on_stdin() {
     request["operation"]["execute_command"]["stdin"] = json!(true);
     let request = site.server.request_as(&site.admin, Method::POST, "/api/jobs").json(&request);
     refused(request, StatusCode::UNPROCESSABLE_ENTITY, "approval_stdin").await;
+    // Nor what will be written into a file.
+    let content = json!({ "selector": "web-1",
+        "operation": { "file_write": { "path": "/etc/app.conf" } } });
+    let request = site.server.request_as(&site.admin, Method::POST, "/api/jobs").json(&content);
+    refused(request, StatusCode::UNPROCESSABLE_ENTITY, "approval_stdin").await;
 }
