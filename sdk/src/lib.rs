@@ -39,6 +39,7 @@ mod retry;
 mod task_events;
 #[cfg(feature = "client")]
 mod tls;
+#[cfg(feature = "client")]
 pub mod transfer;
 #[cfg(feature = "client")]
 mod tunnel;
