@@ -139,6 +139,35 @@ fn parse_lines(text: &str) -> Result<Lines, String> {
 }
 
 impl Logs {
+    /// What a unit logged.
+    pub fn of_unit(
+        selector: String,
+        unit: String,
+        lines: Option<&str>,
+        follow: bool,
+    ) -> Result<Self, Failure> {
+        let lines = lines.map(parse_lines).transpose();
+        Ok(Self {
+            selector,
+            unit: vec![unit],
+            file: Vec::new(),
+            kernel: false,
+            since: None,
+            until: None,
+            grep: None,
+            ignore_case: false,
+            priority: None,
+            boot: None,
+            matches: Vec::new(),
+            journal_directory: None,
+            lines: lines.map_err(|why| Failure::usage(format!("--lines: {why}")))?,
+            follow,
+            errors: false,
+            new_since: None,
+            no_prefix: false,
+        })
+    }
+
     pub async fn perform(self, global: &Global) -> Result<u8, Failure> {
         if global.output == Format::Name && !self.errors {
             return Err(Failure::usage("-o name fits 'logs' only with --errors"));

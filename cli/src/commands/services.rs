@@ -12,8 +12,8 @@ use reeve_sdk::api::{JobRequest, Time};
 use serde::Serialize;
 
 use super::completion::machine_names;
-use super::confirm;
 use super::perform::{perform, to_selector};
+use super::{confirm, logs};
 use crate::args::{Format, Global};
 use crate::connection::connect;
 use crate::durations::{age, length, size, to_millis};
@@ -24,8 +24,7 @@ use crate::terminal::note;
 const EXAMPLES: &str = "\
 Examples:
   reeve services list web-1 --failed
-  reeve services restart 'role=web' nginx       asks when that is many machines
-  reeve services enable web-1 web-2 nginx.service";
+  reeve services restart 'role=web' nginx       asks when that is many machines";
 
 /// More than so many machines need a yes before anything on them is changed.
 const CONFIRM_ABOVE: usize = 10;
@@ -44,6 +43,8 @@ enum Action {
     List(List),
     /// Show how a service is
     Status(Which),
+    /// Show what it logged, as 'reeve logs MACHINE -u UNIT' does
+    Logs(Logged),
     /// Start it, unless it runs
     Start(Control),
     /// Stop it, if it runs
@@ -102,6 +103,27 @@ struct Control {
     /// Wait so long for it (2m); it goes on after that
     #[arg(long, value_name = "DURATION", value_parser = crate::durations::parse)]
     timeout: Option<std::time::Duration>,
+}
+
+#[derive(Args)]
+struct Logged {
+    #[command(flatten)]
+    which: Which,
+    /// The last so many of each machine, or all (100)
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<String>,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(long)]
+    follow: bool,
+}
+
+impl Logged {
+    async fn perform(self, global: &Global) -> Result<u8, Failure> {
+        let (selector, unit) = self.which.split()?;
+        let lines = self.lines.as_deref();
+        let read = logs::Logs::of_unit(selector, unit_name(&unit), lines, self.follow)?;
+        Box::pin(read.perform(global)).await
+    }
 }
 
 impl Which {
@@ -249,6 +271,7 @@ impl Services {
         match self.action {
             Action::List(list) => list.perform(global, &client).await,
             Action::Status(which) => status(global, &client, &which).await,
+            Action::Logs(logged) => logged.perform(global).await,
             Action::Start(it) => it.perform(global, &client, ServiceAction::Start).await,
             Action::Stop(it) => it.perform(global, &client, ServiceAction::Stop).await,
             Action::Restart(it) => it.perform(global, &client, ServiceAction::Restart).await,
