@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 use reeve_protocol::enrol::{Register, Registered};
 use reeve_protocol::ops::{
-    Command, ExecuteCommand, ExplainOperation, FileHistory, FileList, FileMkdir, FileMode,
-    FileMove, FileRemove, FileRestore, FileStat, Leftovers, OpenTerminal, Operation, RemotePath,
-    SpoolFull, Stdin,
+    Command, ExecuteCommand, ExplainOperation, FileFind, FileGrep, FileHistory, FileKind, FileList,
+    FileMkdir, FileMode, FileMove, FileRemove, FileRestore, FileStat, GrepBinary, GrepReport,
+    Leftovers, OpenTerminal, Operation, RemotePath, SpoolFull, Stdin,
 };
 use reeve_protocol::token::{Pin, Token};
 use reeve_protocol::{
@@ -171,6 +171,46 @@ fn file_requests(all: &mut Samples) {
             skip_hidden: true,
             one_file_system: true,
             ..FileList::new(path())
+        },
+    );
+    file_request(
+        all,
+        &FileFind {
+            globs: vec!["*.conf".to_owned()],
+            exclude: vec![".git".to_owned()],
+            ignore_case: true,
+            kinds: vec![FileKind::File, FileKind::Symlink],
+            min_size: Some(1),
+            max_size: Some(1 << 40),
+            newer_than_s: Some(3600),
+            older_than_s: Some(60),
+            owner: Some("deploy".to_owned()),
+            max_depth: Some(4),
+            skip_hidden: true,
+            one_file_system: true,
+            limit: Some(1000),
+            ..FileFind::new(path())
+        },
+    );
+    file_request(
+        all,
+        &FileGrep {
+            fixed: true,
+            ignore_case: true,
+            word: true,
+            invert: true,
+            before: 1,
+            after: 2,
+            globs: vec!["*.log".to_owned()],
+            exclude: vec![".git".to_owned()],
+            max_depth: Some(4),
+            skip_hidden: true,
+            one_file_system: true,
+            report: GrepReport::Counts,
+            binary: GrepBinary::Skip,
+            max_per_file: Some(10),
+            limit: Some(1000),
+            ..FileGrep::new(path(), "caf\u{e9}")
         },
     );
     file_request(all, &FileMkdir { parents: true, mode: Some(0o750), ..FileMkdir::new(path()) });

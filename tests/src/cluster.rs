@@ -239,6 +239,17 @@ impl Cluster {
         (command, line)
     }
 
+    /// Runs a command line of [`Cluster::reeve_command`] that was given more, to its end.
+    ///
+    /// # Panics
+    /// When it takes longer than two minutes.
+    #[track_caller]
+    #[must_use]
+    pub fn finish(&self, command: Command) -> Finished {
+        let line = format!("{:?}", command.get_args().collect::<Vec<_>>());
+        Running::start(command, None, line).finish()
+    }
+
     /// Takes the PostgreSQL server away.
     ///
     /// # Panics

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use reeve_tests::Cluster;
+use reeve_tests::{Cluster, Finished};
 
 /// `MACHINE:PATH`.
 fn on(machine: &str, path: impl AsRef<Path>) -> OsString {
@@ -252,9 +252,9 @@ fn blocked_paths_are_neither_searched_nor_named() {
     found.expect_code(1).expect_stdout("").expect_says("1 file or folder was left out");
     assert!(!found.all().contains("today.log"), "{found}");
     for path in [secret.clone(), secret.join("today.log")] {
-        for line in [["grep", "ERROR"].as_slice(), &["find"], &["stat"]] {
+        for line in ["grep ERROR", "find", "stat", "ls", "tree", "cat", "history", "rm", "mkdir"] {
             let mut all = words(["files"]);
-            all.extend(line.iter().map(OsString::from));
+            all.extend(line.split(' ').map(OsString::from));
             all.push(on("web-1", &path));
             let refused = cluster.reeve(all);
             refused.expect_says("this machine's policy does not let Reeve touch");
@@ -289,4 +289,272 @@ fn many_machines_are_asked_at_once_and_named() {
     let missing = cluster.reeve(files(["stat"], &[on("web-1", "/no/such"), on("web-2", &log)]));
     missing.expect_code(1).expect_says("reeve: web-1: /no/such is not there");
     missing.expect_says(&format!("web-2:{shown}"));
+}
+
+#[test]
+fn trees_are_drawn() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let folder = filled();
+    let base = folder.path().display();
+    let drawn = cluster.reeve(files(["tree"], &[on("web-1", folder.path())]));
+    drawn.expect_code(0).expect_stdout(&format!(
+        "{base}\n└── app\n    ├── app.conf\n    ├── data.bin\n    ├── log\n    │   └── today.log\n    \
+         ├── out -> /etc\n    └── pipe\n\n2 folders, 5 files\n"
+    ));
+    let folders = cluster.reeve(files(["tree", "-d", "-L", "1"], &[on("web-1", folder.path())]));
+    folders.expect_code(0).expect_stdout(&format!("{base}\n└── app\n\n1 folders, 0 files\n"));
+}
+
+#[test]
+fn folders_are_made_and_things_moved_and_removed() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let _other = cluster.agent("web-2").start();
+    let folder = filled();
+    let at = |name: &str| folder.path().join(name);
+    let path = |name: &str| OsString::from(at(name));
+
+    cluster.reeve(files(["mkdir", "-m", "700"], &[on("web-1", at("new"))])).expect_code(0);
+    let again = cluster.reeve(files(["mkdir"], &[on("web-1", at("new"))]));
+    again.expect_code(1).expect_says("is there already");
+    cluster.reeve(files(["mkdir", "-p"], &[on("web-1", at("new/a/b"))])).expect_code(0);
+    assert!(at("new/a/b").is_dir());
+
+    cluster.reeve(files(["mv"], &[on("web-1", at("app/app.conf")), path("new/")])).expect_code(0);
+    assert!(at("new/app.conf").is_file() && !at("app/app.conf").exists());
+    let over = [on("web-1", at("new/app.conf")), path("app/data.bin")];
+    cluster.reeve(files(["mv"], &over)).expect_code(1).expect_says("is there already");
+    cluster.reeve(files(["mv", "--replace"], &over)).expect_code(0);
+    assert!(fs::read(at("app/data.bin")).expect("moved").starts_with(b"port = 80"));
+    let across = [on("web-1", at("app/data.bin")), on("web-2", "/x")];
+    cluster.reeve(files(["mv"], &across)).expect_code(2).expect_says("reeve cp");
+    cluster.reeve(files(["mv"], &[on("web-1", "/x"), "y".into()])).expect_code(2);
+
+    cluster.reeve(files(["rm"], &[on("web-1", at("app/data.bin"))])).expect_code(0);
+    assert!(!at("app/data.bin").exists());
+    // The link goes, not what it leads to.
+    cluster.reeve(files(["rm"], &[on("web-1", at("app/out"))])).expect_code(0);
+    assert!(!at("app/out").is_symlink() && Path::new("/etc/passwd").exists());
+    cluster
+        .reeve(files(["rm"], &[on("web-1", at("app"))]))
+        .expect_code(1)
+        .expect_says("something in it");
+    cluster
+        .reeve(files(["rm", "-r"], &[on("web-1", at("app"))]))
+        .expect_code(2)
+        .expect_says("give --yes");
+    cluster
+        .reeve(files(["rm"], &[on("web-*", at("app/pipe"))]))
+        .expect_code(2)
+        .expect_says("on 2 machines (web-1, web-2)");
+    assert!(at("app/log/today.log").exists() && at("app/pipe").exists());
+    let gone = cluster.reeve(files(["rm", "-r", "--yes"], &[on("web-1", at("app"))]));
+    gone.expect_code(0).expect_says("2 versions kept");
+    assert!(!at("app").exists());
+    cluster.reeve(files(["rm", "-r", "--yes"], &[on("web-1", "/")])).expect_code(255);
+
+    let odd = at("-rf *\n'\"");
+    fs::write(&odd, "x").expect("written");
+    cluster.reeve(files(["rm"], &[on("web-1", &odd)])).expect_code(0);
+    assert!(!odd.exists());
+}
+
+#[test]
+fn modes_are_changed_as_chmod_does() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let folder = filled();
+    let conf = folder.path().join("app/app.conf");
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o7777;
+    let chmod = |words: &[&str], path: &Path| {
+        let mut all = words_of(words);
+        all.push(on("web-1", path));
+        cluster.reeve(all)
+    };
+    chmod(&["files", "chmod", "604"], &conf).expect_code(0);
+    assert_eq!(mode(&conf), 0o604);
+    chmod(&["files", "chmod", "u+x,o=,g=r"], &conf).expect_code(0);
+    assert_eq!(mode(&conf), 0o740);
+    chmod(&["files", "chmod", "-R", "go+rX"], folder.path()).expect_code(2).expect_says("--yes");
+    chmod(&["files", "chmod", "-R", "-y", "u=rw,go=rX,u+X"], &folder.path().join("app"))
+        .expect_code(0);
+    assert_eq!(mode(&conf), 0o755);
+    assert_eq!(mode(&folder.path().join("app/log/today.log")), 0o644);
+    chmod(&["files", "chmod", "--owner", "12345:23456"], &conf).expect_code(0);
+    let about = fs::metadata(&conf).expect("there");
+    assert_eq!((about.uid(), about.gid()), (12345, 23456));
+    chmod(&["files", "chmod", "rwx"], &conf).expect_code(2).expect_says("is no mode");
+    chmod(&["files", "chmod"], &conf).expect_code(2).expect_says("--owner");
+    chmod(&["files", "chmod", "--owner", "nobody-here"], &conf).expect_code(1);
+}
+
+fn words_of(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+#[test]
+fn cat_gives_every_byte() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let _other = cluster.agent("web-2").start();
+    let folder = folder();
+    let path = folder.path().join("bytes");
+    let content: Vec<u8> = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(&path, &content).expect("written");
+    let cat = cluster.reeve(files(["cat"], &[on("web-1", &path)]));
+    cat.expect_code(0);
+    assert!(cat.stdout == content, "{} of {} bytes", cat.stdout.len(), content.len());
+    let text = folder.path().join("text");
+    // Nothing of it is kept at the coordinator; of what others say something is, so this can fail.
+    let kept = |word: &str| {
+        let found = std::process::Command::new("grep")
+            .args(["-r", "-q", "-a", word])
+            .arg(cluster.coordinator.data())
+            .status();
+        found.expect("grep").success()
+    };
+    fs::write(&text, "passed-on-only\nstored-as-well\n").expect("written");
+    cluster
+        .reeve(files(["cat"], &[on("web-1", &text)]))
+        .expect_code(0)
+        .expect_says("passed-on-only");
+    cluster.reeve(files(["grep", "stored"], &[on("web-1", &text)])).expect_code(0);
+    assert!(kept("stored-as-well") && !kept("passed-on-only"));
+    fs::write(&text, "a\n").expect("written");
+    let twice = cluster.reeve(files(["cat"], &[on("web-*", &text), on("web-1", &text)]));
+    twice.expect_code(0).expect_stdout("a\na\na\n");
+    let empty = folder.path().join("empty");
+    fs::write(&empty, "").expect("written");
+    cluster.reeve(files(["cat"], &[on("web-1", &empty)])).expect_code(0).expect_stdout("");
+    let missing = cluster.reeve(files(["cat"], &[on("web-1", "/no/such"), on("web-1", &text)]));
+    missing.expect_code(1).expect_stdout("a\n").expect_says("reeve: web-1: /no/such is not there");
+    cluster
+        .reeve(files(["cat"], &[on("web-1", "/etc/shadow")]))
+        .expect_code(1)
+        .expect_says("policy");
+    cluster.reeve(files(["cat"], &[on("web-1", folder.path())])).expect_code(1);
+}
+
+/// `reeve files edit` with a script as the editor; what the script does to the file `$1`.
+fn edit(cluster: &Cluster, script: &str, more: &[&str], path: &Path) -> Finished {
+    let mut line = words_of(&["files", "edit"]);
+    line.extend(words_of(more));
+    line.push(on("web-1", path));
+    let editor = cluster.folder().join("editor.sh");
+    fs::write(&editor, script).expect("written");
+    let (mut command, _) = cluster.reeve_command(cluster.api.token(), line);
+    let temporary = cluster.folder().join("tmp");
+    fs::create_dir_all(&temporary).expect("a folder");
+    command.env("EDITOR", format!("sh {}", editor.display())).env("TMPDIR", &temporary);
+    cluster.finish(command)
+}
+
+/// Copies that were not cleared away.
+fn copies(cluster: &Cluster) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(cluster.folder().join("tmp")).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+#[test]
+fn edit_writes_back_what_was_changed_and_nothing_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let folder = folder();
+    let path = folder.path().join("app.conf");
+    fs::write(&path, "port = 80\nname = a\n").expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
+
+    let same = edit(&cluster, "true", &[], &path);
+    same.expect_code(0).expect_says("unchanged; nothing was written");
+
+    let look = "case \"$1\" in *.conf) ;; *) exit 9 ;; esac\n\
+                test \"$(stat -c %a \"$1\")\" = 600 || exit 8\n\
+                sed -i s/80/8080/ \"$1\"";
+    let done = edit(&cluster, look, &["--yes"], &path);
+    done.expect_code(0).expect_says("-port = 80\n+port = 8080\n").expect_says("written");
+    assert_eq!(fs::read_to_string(&path).expect("read"), "port = 8080\nname = a\n");
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o640);
+    assert_eq!(copies(&cluster), Vec::<std::path::PathBuf>::new());
+
+    // Nobody can be asked here, so nothing is written; the text stays.
+    let unasked = edit(&cluster, "echo more >> \"$1\"", &[], &path);
+    unasked.expect_code(255).expect_says("--yes").expect_says("your text is in");
+    assert!(!fs::read_to_string(&path).expect("read").contains("more"));
+    let kept = copies(&cluster).remove(0);
+    assert!(fs::read_to_string(kept.join("app.conf")).expect("read").contains("more"));
+    assert_eq!(fs::metadata(&kept).expect("there").permissions().mode() & 0o777, 0o700);
+    fs::remove_dir_all(&kept).expect("removed");
+
+    let failed = edit(&cluster, "exit 3", &["--yes"], &path);
+    failed.expect_code(255).expect_says("ended with 3; nothing was written");
+    assert_eq!(copies(&cluster).len(), 0);
+
+    let conflict = format!("echo mine >> \"$1\"; echo theirs >> '{}'", path.display());
+    let conflict = edit(&cluster, &conflict, &["--yes"], &path);
+    conflict.expect_code(1).expect_says("changed on the machine while you edited it");
+    let text = fs::read_to_string(&path).expect("read");
+    assert!(text.ends_with("theirs\n") && !text.contains("mine"), "{text}");
+    let kept = copies(&cluster).remove(0).join("app.conf");
+    assert!(fs::read_to_string(&kept).expect("read").ends_with("mine\n"));
+    conflict.expect_says(&kept.display().to_string());
+
+    let new = folder.path().join("new.conf");
+    edit(&cluster, "echo hello > \"$1\"", &["--yes"], &new).expect_code(0);
+    assert_eq!(fs::read_to_string(&new).expect("read"), "hello\n");
+    edit(&cluster, "echo x > \"$1\"", &["--yes"], Path::new("/etc/shadow")).expect_code(1);
+}
+
+#[test]
+fn versions_are_listed_and_put_back() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let _other = cluster.agent("web-2").start();
+    let folder = folder();
+    let path = folder.path().join("app.conf");
+    fs::write(&path, "one\n").expect("written");
+    let target = [on("web-1", &path)];
+    cluster.reeve(files(["history"], &target)).expect_code(0).expect_says("no versions were kept");
+    for text in ["two\n", "three\n"] {
+        let new = folder.path().join("new");
+        fs::write(&new, text).expect("written");
+        let over = [on("web-1", &new), OsString::from(&path)];
+        cluster.reeve(files(["mv", "--replace"], &over)).expect_code(0);
+    }
+    let history = cluster.reeve(files(["history", "-o", "json"], &target));
+    let versions: serde_json::Value = history.expect_code(0).json();
+    assert_eq!(versions.as_array().map(Vec::len), Some(2), "{history}");
+    let id = |index: usize| versions[index]["id"].to_string();
+    cluster.reeve(files(["history"], &target)).expect_code(0).expect_says("moved over");
+
+    let same = [on("web-1", &path), on("web-2", &path)];
+    cluster.reeve(files(["diff"], &same)).expect_code(0).expect_stdout("");
+    let here = folder.path().join("here");
+    fs::write(&here, "three\n").expect("written");
+    let mut local = vec![OsString::from(&here)];
+    local.push(on("web-1", &path));
+    cluster.reeve(files(["diff"], &local)).expect_code(0);
+    fs::write(&here, "four").expect("written");
+    cluster.reeve(files(["diff"], &local)).expect_code(1).expect_says("No newline at end of file");
+    let missing = [on("web-1", "/no/such"), on("web-1", &path)];
+    cluster.reeve(files(["diff"], &missing)).expect_code(2).expect_says("is not there");
+    cluster.reeve(files(["diff"], &[on("web-*", &path)])).expect_code(2);
+
+    let asked = cluster.reeve(files(["restore"], &target));
+    asked.expect_code(2).expect_says("give --yes").expect_says("instead of what is there now");
+    assert_eq!(fs::read_to_string(&path).expect("read"), "three\n");
+    cluster.reeve(files(["restore", "--yes"], &target)).expect_code(0);
+    assert_eq!(fs::read_to_string(&path).expect("read"), "two\n");
+    cluster.reeve(files(["restore", "--yes", "--version", &id(1)], &target)).expect_code(0);
+    assert_eq!(fs::read_to_string(&path).expect("read"), "one\n");
+    cluster.reeve(files(["restore", "--version", "999999"], &target)).expect_code(255);
+
+    cluster.reeve(files(["rm"], &target)).expect_code(0);
+    let back = cluster.reeve(files(["restore", "--yes"], &target));
+    back.expect_code(0).expect_says("nothing is there now");
+    assert_eq!(fs::read_to_string(&path).expect("read"), "one\n");
+    let blocked = cluster.reeve(files(["history"], &[on("web-1", "/etc/shadow")]));
+    blocked.expect_code(1).expect_says("policy");
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use reeve_protocol::{OperationId, Stream, ops};
-use reeve_sdk::api::{JobRequest, Operation, OperationRequest, OperationState};
+use reeve_protocol::{OperationId, Stream};
+use reeve_sdk::api::{JobRequest, Operation, OperationRequest};
 use reeve_sdk::{Answered, Client, Event, Follow, InputSummary};
 
 use super::super::approved;
@@ -179,88 +179,82 @@ struct Gathered {
     parts: BTreeMap<OperationId, Part>,
 }
 
+#[derive(Default)]
 struct Part {
-    operation: Operation,
+    /// Output may come before it.
+    operation: Option<Operation>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 impl Gathered {
+    fn part(&mut self, id: OperationId) -> &mut Part {
+        if !self.order.contains(&id) {
+            self.order.push(id);
+        }
+        self.parts.entry(id).or_default()
+    }
+
     fn take(&mut self, event: Event, on_line: &mut Option<OnLine<'_>>) -> Result<(), Failure> {
         match event {
             Event::Operation(operation) => {
-                let id = operation.id;
-                if let Some(part) = self.parts.get_mut(&id) {
-                    part.operation = *operation;
-                } else {
-                    self.order.push(id);
-                    let part =
-                        Part { operation: *operation, stdout: Vec::new(), stderr: Vec::new() };
-                    self.parts.insert(id, part);
-                }
+                let part = self.part(operation.id);
+                part.operation = Some(*operation);
+                part.hand_on(on_line)
             }
             Event::Output(output) => {
-                let Some(part) = self.parts.get_mut(&output.operation) else {
-                    return Err(Failure::new("output came before its operation was told of"));
-                };
+                let part = self.part(output.operation);
                 if output.stream == Stream::Stderr {
                     let room = MAX_WARNINGS_BYTES.saturating_sub(part.stderr.len());
                     part.stderr.extend(output.bytes.iter().take(room));
                     return Ok(());
                 }
-                part.take_stdout(&output.bytes, on_line)?;
+                if part.stdout.len() + output.bytes.len() > MAX_ANSWER_BYTES {
+                    return Err(Failure::new(format!(
+                        "{} answers with more than {} MiB; ask for less",
+                        part.machine(),
+                        MAX_ANSWER_BYTES / (1024 * 1024)
+                    )));
+                }
+                part.stdout.extend_from_slice(&output.bytes);
+                part.hand_on(on_line)
             }
-            Event::Gap { operation, gap } => {
-                let machine = self.parts.get(&operation).map(|it| it.operation.machine.as_str());
-                return Err(Failure::new(format!(
-                    "{} bytes of what '{}' answered are not kept any more; ask for less",
-                    gap.to - gap.from,
-                    machine.unwrap_or_default()
-                )));
+            Event::Gap { operation, gap } => Err(Failure::new(format!(
+                "{} bytes of what {} answered are not kept any more; ask for less",
+                gap.to - gap.from,
+                self.part(operation).machine()
+            ))),
+            Event::Interrupted { why } => {
+                note(&format!("reeve: {why}; trying again"));
+                Ok(())
             }
-            Event::Interrupted { why } => note(&format!("reeve: {why}; trying again")),
-            Event::Job(_) | Event::Resumed => {}
+            Event::Job(_) | Event::Resumed => Ok(()),
         }
-        Ok(())
     }
 
     fn finish(mut self) -> Vec<Answered> {
         let parts = self.order.iter().filter_map(|id| self.parts.remove(id));
         parts
-            .map(|part| {
-                let mut answered = Answered::new(part.operation, part.stdout, &part.stderr);
-                let state = answered.operation.state;
-                if answered.failure.is_none() && state != OperationState::Succeeded {
-                    answered.failure = Some(ops::Failure::new(state.as_str(), state.as_str()));
-                }
-                answered
-            })
+            .filter_map(|part| Some(Answered::new(part.operation?, part.stdout, &part.stderr)))
             .collect()
     }
 }
 
 impl Part {
-    fn take_stdout(
-        &mut self,
-        bytes: &[u8],
-        on_line: &mut Option<OnLine<'_>>,
-    ) -> Result<(), Failure> {
-        if self.stdout.len() + bytes.len() > MAX_ANSWER_BYTES {
-            return Err(Failure::new(format!(
-                "'{}' answers with more than {} MiB; ask for less",
-                self.operation.machine,
-                MAX_ANSWER_BYTES / (1024 * 1024)
-            )));
-        }
-        self.stdout.extend_from_slice(bytes);
-        let Some(on_line) = on_line else { return Ok(()) };
+    fn machine(&self) -> String {
+        self.operation.as_ref().map_or_else(|| "it".to_owned(), |it| format!("'{}'", it.machine))
+    }
+
+    /// Whole lines go on as soon as it is known whose they are.
+    fn hand_on(&mut self, on_line: &mut Option<OnLine<'_>>) -> Result<(), Failure> {
+        let (Some(on_line), Some(operation)) = (on_line, &self.operation) else { return Ok(()) };
         let Some(last) = self.stdout.iter().rposition(|byte| *byte == b'\n') else {
             return Ok(());
         };
         let rest = self.stdout.split_off(last + 1);
         let whole = std::mem::replace(&mut self.stdout, rest);
         for line in whole.split_inclusive(|byte| *byte == b'\n') {
-            on_line(&self.operation.machine, line)?;
+            on_line(&operation.machine, line)?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! `reeve files edit`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -148,7 +148,10 @@ impl Copy {
         let failed = |error: io::Error| {
             Failure::new(format!("cannot make a temporary file: {error}; set TMPDIR"))
         };
-        let folder = tempfile::Builder::new().prefix("reeve-edit-").tempdir().map_err(failed)?;
+        let private = Permissions::from_mode(0o700);
+        let mut builder = tempfile::Builder::new();
+        let folder =
+            builder.prefix("reeve-edit-").permissions(private).tempdir().map_err(failed)?;
         let name = target.file_name().filter(|name| is_plain(name));
         let path = folder.path().join(name.unwrap_or(OsStr::new("file")));
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
