@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCandidates;
@@ -30,6 +31,8 @@ Examples:
 const USUAL_LINES: u64 = 100;
 /// The same before a follow.
 const LINES_BEFORE_FOLLOW: u64 = 10;
+/// How long a coordinator may take to hear that nobody wants more.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Bytes that wait to be written.
 const BUFFER: usize = 256 * 1024;
 
@@ -190,7 +193,8 @@ impl Logs {
                     for entry in follow.drain() {
                         shown.entry(&entry)?;
                     }
-                    follow.cancel("interrupted").await;
+                    // Closing the connections ends it, too.
+                    let _ = tokio::time::timeout(GOODBYE, follow.cancel("interrupted")).await;
                     break exit::INTERRUPTED;
                 }
                 event = next(&mut follow, &mut shown) => event?,

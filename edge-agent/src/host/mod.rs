@@ -11,6 +11,7 @@ pub mod files;
 pub mod inotify;
 pub mod journalctl;
 pub mod keeper_process;
+pub mod kmsg;
 pub mod metrics;
 pub mod paths;
 pub mod pipe;

@@ -27,6 +27,8 @@ const QUIET: Duration = Duration::from_millis(250);
 const UNTOLD: u32 = 10_000;
 /// Names of units that are proposed for one that has no entries.
 const PROPOSED: usize = 5;
+/// The failure that says that this machine keeps no journal.
+pub const NONE: &str = "no_journal";
 /// The place that a journal's cursors are in. There is one journal.
 const PLACE: &str = "journal";
 
@@ -47,6 +49,7 @@ pub fn read(request: &LogRead, worker: &mut Worker, filter: &Filter) -> Result<(
         caught_up: false,
         live: false,
         with_fields: true,
+        with_grep: true,
         hint_told: false,
     };
     reading.probe(worker)?;
@@ -86,6 +89,8 @@ struct Reading<'a> {
     live: bool,
     /// Whether this journalctl can be asked for some fields only (since systemd 236).
     with_fields: bool,
+    /// Whether it can be asked to search (it may be built without).
+    with_grep: bool,
     hint_told: bool,
 }
 
@@ -198,8 +203,20 @@ impl Reading<'_> {
                 self.with_fields = false;
                 continue;
             }
+            if !content && self.with_grep && complaints.contains("pattern matching") {
+                self.with_grep = false;
+                continue;
+            }
             return self.judge(worker, content, &complaints);
         }
+    }
+
+    /// The text to look for when it means the same to journalctl: entries without it are then
+    /// passed over before they are written and read.
+    fn plain_text(&self) -> Option<&str> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || " _/:,=-".contains(c);
+        let text = self.request.grep.as_deref()?;
+        (self.with_grep && !text.is_empty() && text.chars().all(plain)).then_some(text)
     }
 
     /// Reads what a journalctl says; whether there was enough before its end.
@@ -251,6 +268,10 @@ impl Reading<'_> {
         }
         if let Some(until) = self.request.until_us {
             arguments.push(format!("--until={}", time_text(until)));
+        }
+        if let Some(text) = self.plain_text() {
+            arguments.push(format!("--grep={text}"));
+            arguments.push(format!("--case-sensitive={}", !self.request.ignore_case));
         }
         arguments.extend(more.iter().cloned());
         arguments.push("--".to_owned());
@@ -388,7 +409,7 @@ impl Reading<'_> {
                          read its log files instead (-f)"
                     .to_owned(),
             };
-            return Err(Failure::new("no_journal", message));
+            return Err(Failure::new(NONE, message));
         }
         if !content {
             let said = if line.is_empty() { "it did not say why" } else { line };
@@ -473,7 +494,7 @@ fn start(arguments: &[String]) -> Result<Journalctl, Failure> {
             }
             _ => format!("journalctl cannot be started: {error}"),
         };
-        Failure::new("no_journal", message)
+        Failure::new(NONE, message)
     })
 }
 

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod follow;
 pub mod globs;
 pub mod journal;
+pub mod kernel;
 pub mod levels;
 pub mod lines;
 pub mod packing;
@@ -36,7 +37,16 @@ impl Perform for LogRead {
     fn perform(self, worker: &mut Worker) -> Result<(), Failure> {
         let filter = Filter::new(&self)?;
         if self.files.is_empty() {
-            return journal::read(&self, worker, &filter);
+            let begun = self.after.contains_key(kernel::PLACE);
+            let read = if begun { Ok(()) } else { journal::read(&self, worker, &filter) };
+            let buffered = self.kernel && self.journal_directory.is_none() && self.boot.is_none();
+            return match read {
+                Ok(()) if begun => kernel::read(&self, worker, &filter),
+                Err(failure) if failure.code == journal::NONE && buffered => {
+                    kernel::read(&self, worker, &filter)
+                }
+                other => other,
+            };
         }
         let mut tools = Tools::new(&filter, Times::new(Zone::of_the_machine(), host::now_us()));
         if self.follow {
