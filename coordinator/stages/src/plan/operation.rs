@@ -15,6 +15,14 @@ const OFFERED: &[(&str, &str)] = &[
     ("file_stat", r#"what is at a path: {"path": "/etc/hosts", "hash": true}"#),
     ("file_list", r#"what is in a folder: {"path": "/etc/nginx", "depth": 2, "limit": 200}"#),
     (
+        "file_find",
+        r#"files beneath a folder by name, kind, size (bytes) or age (seconds): {"path": "/var/log", "globs": ["*.log"], "min_size": 104857600, "limit": 200}"#,
+    ),
+    (
+        "file_grep",
+        r#"lines of files that match a regular expression: {"path": "/etc/nginx", "pattern": "listen\\s+80", "globs": ["*.conf"], "limit": 200}"#,
+    ),
+    (
         "file_mkdir",
         r#"make a folder and those above it: {"path": "/srv/app/data", "parents": true}"#,
     ),
@@ -36,7 +44,20 @@ const OFFERED: &[(&str, &str)] = &[
         "log_read",
         r#"the journal of units, or files; grep is a regular expression, priority 0 to 7: {"units": ["nginx.service"], "lines": 200, "priority": 4, "grep": "upstream"}"#,
     ),
-    ("process_list", r#"processes, by cpu, memory, pid or start: {"sort": "memory", "limit": 20}"#),
+    (
+        "process_list",
+        r#"processes, by cpu, memory, pid or started: {"sort": "memory", "limit": 20}"#,
+    ),
+    ("service_list", r#"units of systemd that are loaded, or all: {"all": true}"#),
+    ("service_status", r#"one unit of systemd: {"unit": "nginx.service"}"#),
+    (
+        "service_control",
+        r#"start, stop, restart, reload, enable, disable, mask or unmask one, and wait for it: {"unit": "nginx.service", "action": "restart"}"#,
+    ),
+    (
+        "machine_describe",
+        r#"disks, networks, users, updates, whether a reboot is needed: {"without_updates": false}"#,
+    ),
 ];
 
 /// Parameters that a step may not have: it has to end by itself.
