@@ -25,7 +25,7 @@ pub trait Sink {
 /// Takes in a whole stream. Nothing of it is believed: it comes from a machine.
 pub fn receive(from: &mut impl Read, sink: &mut dyn Sink) -> Result<CopyEnd, TransferError> {
     let mut order = CopyOrder::new();
-    let (mut buffer, mut unpacked) = (Vec::new(), Vec::new());
+    let mut buffer = Vec::new();
     loop {
         let record = read_copy_record(from, &mut buffer)?.ok_or(BadStream::Cut)?;
         match record {
@@ -40,9 +40,8 @@ pub fn receive(from: &mut impl Read, sink: &mut dyn Sink) -> Result<CopyEnd, Tra
                 return Ok(end);
             }
             CopyRecord::Packed => {
-                unpacked.clear();
-                unpacked.reserve(MAX_COPY_DATA);
-                zstd::bulk::decompress_to_buffer(&buffer, &mut unpacked)
+                // Says no before it takes more memory than a batch may have.
+                let unpacked = zstd::bulk::decompress(&buffer, MAX_COPY_DATA)
                     .map_err(|error| BadStream::Document(record, error.to_string()))?;
                 let (mut rest, mut inner) = (unpacked.as_slice(), Vec::new());
                 while let Some(record) = read_copy_record(&mut rest, &mut inner)? {

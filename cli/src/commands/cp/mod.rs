@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use reeve_protocol::ops::{Existing, FileRead, FileWrite, LinkRule, RemotePath, WriteDeed};
+use reeve_protocol::ops::{
+    Existing, FileEntry, FileKind, FileRead, FileStat, FileWrite, LinkRule, RemotePath, WriteDeed,
+};
 use reeve_sdk::Client;
 use reeve_sdk::api::{JobRequest, MachineState};
 use reeve_sdk::transfer::{
@@ -292,18 +294,19 @@ impl Cp {
             return Err(Failure::usage("from machine to machine it goes from one to one"));
         };
         let (name, contents) = name_of(source.path.as_bytes());
-        let name = name.filter(|_| !(contents && self.recursive));
+        let recursive = self.recursive && is_folder(client, from, &source.path).await?;
+        let name = name.filter(|_| !(contents && recursive));
         Ok(vec![Leg::Across(Across {
             from: from.clone(),
             read: FileRead {
-                recursive: self.recursive,
-                compress: self.compress || self.recursive,
+                recursive,
+                compress: self.compress || recursive,
                 live: self.live,
                 listing: self.dry_run,
                 ..FileRead::new(source.path.clone())
             },
             to: to.clone(),
-            write: self.write(path, name, self.recursive),
+            write: self.write(path, name, recursive),
         })])
     }
 
@@ -343,14 +346,15 @@ impl Cp {
                         self.place_of(place, name, contents, must).map(LocalTarget::Path)?
                     }
                 };
+                let recursive = self.recursive && is_folder(client, machine, path).await?;
                 legs.push(Leg::Down(Download {
                     machine: machine.clone(),
                     read: FileRead {
-                        recursive: self.recursive,
-                        compress: self.compress || self.recursive,
+                        recursive,
+                        compress: self.compress || recursive,
                         live: self.live,
                         listing: self.dry_run,
-                        if_match: self.if_match.clone().filter(|_| !self.recursive),
+                        if_match: self.if_match.clone().filter(|_| !recursive),
                         ..FileRead::new(path.clone())
                     },
                     target: place,
@@ -506,6 +510,14 @@ impl Cp {
         }
         Ok(code)
     }
+}
+
+/// Whether -r means anything for what is at a path. What cannot be looked at is told of by the copy.
+async fn is_folder(client: &Client, machine: &str, path: &RemotePath) -> Result<bool, Failure> {
+    let look = FileStat { path: path.clone(), follow: true, hash: false };
+    let answers = client.perform(&JobRequest::new(machine, look)).await?;
+    let entry = answers.first().and_then(|answer| serde_json::from_slice(&answer.stdout).ok());
+    Ok(entry.is_none_or(|entry: FileEntry| entry.kind == FileKind::Directory))
 }
 
 fn ends_with_slash(path: &Path) -> bool {

@@ -49,7 +49,7 @@ impl From<Failure> for Stopped {
 /// Takes in a whole stream.
 pub fn receive(from: &mut impl Read, sink: &mut impl Sink) -> Result<CopyEnd, Stopped> {
     let mut order = CopyOrder::new();
-    let (mut buffer, mut unpacked) = (Vec::new(), Vec::new());
+    let mut buffer = Vec::new();
     loop {
         let record = read_copy_record(from, &mut buffer)?.ok_or(BadStream::Cut)?;
         match record {
@@ -64,9 +64,8 @@ pub fn receive(from: &mut impl Read, sink: &mut impl Sink) -> Result<CopyEnd, St
                 return Ok(end);
             }
             CopyRecord::Packed => {
-                unpacked.clear();
-                unpacked.reserve(MAX_COPY_DATA);
-                zstd::bulk::decompress_to_buffer(&buffer, &mut unpacked)
+                // Says no before it takes more memory than a batch may have.
+                let unpacked = zstd::bulk::decompress(&buffer, MAX_COPY_DATA)
                     .map_err(|error| BadStream::Document(record, error.to_string()))?;
                 let mut rest = unpacked.as_slice();
                 let mut inner = Vec::new();

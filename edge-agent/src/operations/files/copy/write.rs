@@ -75,6 +75,8 @@ fn token_of(write: &FileWrite, worker: &Worker) -> String {
 }
 
 fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
+    // Said before anything is sent.
+    Attributes::of(write)?;
     let target = Target::find(&worker.rules, write)?;
     let failed = |error: io::Error| paths::describe(&error, &target.path);
     check_content(target.spot.look()?.as_ref(), &target.path, write.if_match.as_deref())?;
@@ -276,7 +278,17 @@ impl Sink for Incoming<'_> {
             ));
         }
         let hasher = match self.known.take() {
-            Some(hasher) if start.from == came => hasher,
+            Some(hasher) if start.from == came => {
+                let here = hasher.finalize().to_hex().to_string();
+                if start.prefix.as_ref().is_some_and(|prefix| *prefix != here) {
+                    let text = format!(
+                        "what came of {} before is of another file; send it from its start",
+                        self.target.path.display()
+                    );
+                    return Err(Failure::at("hash_mismatch", &self.target.path, text));
+                }
+                hasher
+            }
             _ => {
                 self.partial.cut_to(start.from).map_err(|error| self.failed(&error))?;
                 self.partial.hash_prefix(start.from).map_err(|error| self.failed(&error))?
