@@ -199,7 +199,7 @@ async fn stdin_arrives_whole_though_calls_fail_overtake_and_are_taken_by_half() 
     let client = client(&server);
     let job = client.create_job(&command("web-1", ["x"])).await.expect("job");
     let operation = job.single.expect("one").id;
-    let bytes = pattern(5_000_003);
+    let bytes = pattern(40_000_003);
     let sending = client.send_input(operation, bytes.as_slice());
     let summary = tokio::time::timeout(DEADLINE, sending).await.expect("in time").expect("sent");
     assert_eq!(summary.received, bytes.len() as u64);

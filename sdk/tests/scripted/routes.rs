@@ -44,7 +44,10 @@ pub fn router(script: Arc<Scripted>) -> Router {
         .route("/api/jobs/{id}/cancel", post(cancel))
         .route("/api/operations/{id}", get(operation))
         .route("/api/operations/{id}/output", get(output))
-        .route("/api/operations/{id}/input", post(input))
+        .route(
+            "/api/operations/{id}/input",
+            post(input).layer(axum::extract::DefaultBodyLimit::max(4 << 20)),
+        )
         .layer(middleware::from_fn_with_state(Arc::clone(&script), gate))
         .with_state(script)
 }
@@ -389,7 +392,7 @@ async fn input(
     Query(query): Query<HashMap<String, String>>,
     bytes: Bytes,
 ) -> Response {
-    assert!(bytes.len() <= 256 * 1024, "a piece is too long");
+    assert!(bytes.len() <= 4 << 20, "a piece is too long");
     let offset: u64 = query.get("offset").expect("an offset").parse().expect("a number");
     let mut memory = script.memory();
     let input = memory.input.entry(id).or_default();
