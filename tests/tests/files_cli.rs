@@ -558,3 +558,59 @@ fn versions_are_listed_and_put_back() {
     let blocked = cluster.reeve(files(["history"], &[on("web-1", "/etc/shadow")]));
     blocked.expect_code(1).expect_says("policy");
 }
+#[test]
+fn edits_keep_versions_that_can_be_compared() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let _other = cluster.agent("web-2").start();
+    let folder = folder();
+    let path = folder.path().join("app.conf");
+    fs::write(&path, "one\n").expect("written");
+    let target = [on("web-1", &path)];
+    cluster.reeve(files(["history"], &target)).expect_code(0).expect_says("no versions were kept");
+    edit(&cluster, "echo two > \"$1\"", &["--yes"], &path).expect_code(0);
+    edit(&cluster, "echo three > \"$1\"", &["--yes"], &path).expect_code(0);
+
+    let history = cluster.reeve(files(["history", "-o", "json"], &target));
+    let versions: serde_json::Value = history.expect_code(0).json();
+    assert_eq!(versions.as_array().map(Vec::len), Some(2), "{history}");
+    let id = |index: usize| versions[index]["id"].to_string();
+    cluster.reeve(files(["history"], &target)).expect_code(0).expect_says("overwritten");
+
+    let last = cluster.reeve(files(["diff"], &target));
+    last.expect_code(1).expect_says("\n-two\n+three\n").expect_says("app.conf (version ");
+    let older = cluster.reeve(files(["diff", "--version", &id(1)], &target));
+    older.expect_code(1).expect_says("\n-one\n+three\n");
+    let line = ["diff", "--version", &id(1), "--version", &id(0)];
+    cluster.reeve(files(line, &target)).expect_code(1).expect_says("\n-one\n+two\n");
+    let same = [on("web-1", &path), on("web-2", &path)];
+    cluster.reeve(files(["diff"], &same)).expect_code(0).expect_stdout("");
+    let here = folder.path().join("here");
+    fs::write(&here, "three\n").expect("written");
+    let mut local = vec![OsString::from(&here)];
+    local.push(on("web-1", &path));
+    cluster.reeve(files(["diff"], &local)).expect_code(0);
+    fs::write(&here, "four").expect("written");
+    cluster.reeve(files(["diff"], &local)).expect_code(1).expect_says("No newline at end of file");
+    let missing = [on("web-1", "/no/such"), on("web-1", &path)];
+    cluster.reeve(files(["diff"], &missing)).expect_code(2).expect_says("is not there");
+    cluster.reeve(files(["diff"], &[on("web-*", &path)])).expect_code(2);
+    let old = cluster.reeve(files(["cat", "--version", &id(1)], &target));
+    old.expect_code(0).expect_stdout("one\n");
+
+    let asked = cluster.reeve(files(["restore"], &target));
+    asked.expect_code(2).expect_says("give --yes").expect_says("instead of what is there now");
+    assert_eq!(fs::read_to_string(&path).expect("read"), "three\n");
+    cluster.reeve(files(["restore", "--yes"], &target)).expect_code(0);
+    assert_eq!(fs::read_to_string(&path).expect("read"), "two\n");
+    cluster.reeve(files(["restore", "--yes", "--version", &id(1)], &target)).expect_code(0);
+    assert_eq!(fs::read_to_string(&path).expect("read"), "one\n");
+    cluster.reeve(files(["restore", "--version", "999999"], &target)).expect_code(255);
+
+    cluster.reeve(files(["rm"], &target)).expect_code(0);
+    let back = cluster.reeve(files(["restore", "--yes"], &target));
+    back.expect_code(0).expect_says("nothing is there now");
+    assert_eq!(fs::read_to_string(&path).expect("read"), "one\n");
+    let blocked = cluster.reeve(files(["history"], &[on("web-1", "/etc/shadow")]));
+    blocked.expect_code(1).expect_says("policy");
+}
