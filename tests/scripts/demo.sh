@@ -288,6 +288,30 @@ tour() {
     show tasks show "$task"
     expect_text "Summary" "what was done is summed up, and how to take it back"
     if [ "$(ls "$demo/tmp/etc" | wc -l)" = 2 ]; then good "the backup is there: $(ls "$demo/tmp/etc" | grep -v '^app.conf$')"; else bad "there is no backup"; fi
+
+    title "Files: copied, overwritten by mistake, and brought back"
+    files=$demo/tmp/srv
+    mkdir -p "$files"
+    show cp "$demo/tmp/etc/app.conf" "demo-web:$files/"
+    expect_code 0 "it is there, compared by BLAKE3 before it got its name"
+    echo 'listen = 8080' >"$demo/tmp/etc/app.conf"
+    show cp "$demo/tmp/etc/app.conf" "demo-web:$files/"
+    expect_code 0 "overwritten; the machine keeps what was there"
+    show files diff "demo-web:$files/app.conf"
+    expect_text "-listen = 80" "the version before is compared with what is there"
+    show files restore --yes "demo-web:$files/app.conf"
+    show files cat "demo-web:$files/app.conf"
+    if [ "$(cat "$files/app.conf")" = 'listen = 80' ]; then good "it is what it was"; else bad "it was not brought back"; fi
+
+    title "Logs of all machines in one, and how busy they are"
+    for number in 1 2 3 4; do
+        echo "2026-11-21T09:00:0${number}Z app[7]: ERROR upstream $number timed out after 30 s" >>"$files/app.log"
+    done
+    show logs @all -f "$files/app.log" --grep upstream --since 2026-11-20
+    expect_text "demo-edge" "lines come in the order of time, with the machine's name"
+    show logs demo-db -f "$files/app.log" --errors --since 2026-11-20
+    show top @all
+    expect_code 0 "one look, because this is no terminal; on one it goes on"
 }
 
 is_waiting() { reeve tasks list -o json 2>/dev/null | grep -q '"state": *"awaiting_approval"'; }
@@ -302,7 +326,7 @@ invite() {
              reeve login $url --pin $pin
              as admin, with the password in $here/password)
 
-  Six things to try
+  Things to try
     reeve run 'role=web' -- df -h /
     reeve run demo-web --shell 'for i in \$(seq 1 2000); do echo \$i; sleep 0.01; done'
         … and meanwhile:  kill -9 \$(pgrep -f 'reeve-agent run.*demo-web')   then start it again:
@@ -311,6 +335,9 @@ invite() {
     reeve run @all --dry-run -- reboot
     reeve ask demo-web 'why is the disk filling up?'
     reeve ask 'role=db' 'what changed since yesterday?'
+    reeve shell demo-web          (close it with exit; come back after a cut with --attach)
+    reeve top @all
+    reeve files edit demo-web:/etc/hosts
 
   Everything this made is in $here; 'make demo-clean' removes it.
 INVITE
