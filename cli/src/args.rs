@@ -216,6 +216,7 @@ mod tests {
                 "reeve run" => 42,
                 // One line per command.
                 "reeve" => 60,
+                "reeve files" => 30,
                 _ => 24,
             };
             assert!(lines <= limit, "{path} -h has {lines} lines:\n{help}");

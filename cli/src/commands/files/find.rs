@@ -39,7 +39,7 @@ pub struct Find {
     #[arg(short = 'x', long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Capitals do not matter in globs
-    #[arg(short, long)]
+    #[arg(short, long, hide_short_help = true)]
     ignore_case: bool,
     /// f file, d directory, l link, p fifo, s socket, c, b device
     #[arg(short, long, value_name = "KIND", hide_possible_values = true)]
@@ -57,7 +57,7 @@ pub struct Find {
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older: Option<Duration>,
     /// That this user owns
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", hide_short_help = true)]
     owner: Option<String>,
     /// So many folders deep
     #[arg(short = 'd', long, value_name = "DEPTH")]

@@ -17,8 +17,7 @@ use crate::terminal::{Screen, escape_bytes};
 const EXAMPLES: &str = "\
 Examples:
   reeve files grep -i 'out of memory' web-1:/var/log -g '*.log'
-  reeve files grep -F -C3 'a.b[0]' 'role=web:/srv/app'
-  reeve files grep -l TODO web-1:/srv -x .git -x node_modules
+  reeve files grep -F -C3 'a.b[0]' 'role=web:/srv/app' -x .git
 Exit: 0 a line fits, 1 none does, 2 a machine could not search, 255 Reeve failed.";
 
 /// A machine could not search all of it, as grep(1) says it.
@@ -40,7 +39,7 @@ pub struct Grep {
     #[arg(short, long)]
     ignore_case: bool,
     /// Whole words
-    #[arg(short, long)]
+    #[arg(short, long, hide_short_help = true)]
     word_regexp: bool,
     /// Lines that do not fit
     #[arg(long)]

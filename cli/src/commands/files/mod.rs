@@ -23,7 +23,7 @@ use crate::failure::Failure;
 const EXAMPLES: &str = "\
 Examples:
   reeve files ls -l web-1:/etc
-  reeve files find 'role=web:/var/log' -name '*.log' --larger 100M
+  reeve files find 'role=web:/var/log' -n '*.log' --larger 100M
   reeve files grep -i 'out of memory' '@all:/var/log/syslog'
 Paths are MACHINE:/PATH; for many machines SELECTOR:/PATH.";
 
