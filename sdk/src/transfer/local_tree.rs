@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub struct TreeSink {
     /// Folders that are being filled: their paths in the tree, and what was told of them.
     levels: Vec<(RemotePath, FileEntry, bool)>,
     file: Option<Coming>,
+    /// Open while entries come.
+    kept_notes: Option<File>,
     /// The last entry that is there whole.
     pub after: Option<RemotePath>,
     pub entries: u64,
@@ -66,6 +68,7 @@ impl TreeSink {
             dry_run,
             levels: Vec::new(),
             file: None,
+            kept_notes: None,
             after: None,
             entries: 0,
             bytes: 0,
@@ -256,9 +259,16 @@ impl TreeSink {
     }
 
     fn note(&mut self, path: RemotePath) {
-        if let Ok(text) = serde_json::to_vec(&path) {
+        if self.kept_notes.is_none() {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            let _ = fs::remove_file(self.notes());
+            self.kept_notes = options.open(self.notes()).ok();
+        }
+        // Kept open: a file that is truncated and closed is written to the disk each time (ext4).
+        if let (Some(notes), Ok(text)) = (&self.kept_notes, serde_json::to_vec(&path)) {
             // What cannot be written down is only sent again.
-            let _ = fs::write(self.notes(), text);
+            let _ = notes.write_all_at(&text, 0).and_then(|()| notes.set_len(text.len() as u64));
         }
         self.after = Some(path);
     }
