@@ -1,5 +1,6 @@
 //! First figures, each beside what this machine does by itself in the same run: `make bench`.
-//! Prints tables and writes the same as JSON. With `commands` or `operating` only that part.
+//! Prints tables and writes the same as JSON. With `commands` or `operating` only that part,
+//! the latter as often as the number behind it says.
 
 mod asking;
 mod copying;
@@ -38,13 +39,17 @@ const COMMIT_BYTES: usize = 4096;
 
 fn main() -> anyhow::Result<()> {
     let part = std::env::args().nth(1);
+    let repetitions = match std::env::args().nth(2) {
+        Some(text) => text.parse().context("how many repetitions")?,
+        None => REPETITIONS,
+    };
     let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let mut figures = serde_json::Map::new();
     if wants("commands") {
         figures.insert("commands".to_owned(), commands()?);
     }
     if wants("operating") {
-        figures.insert("operating".to_owned(), operating::measure()?);
+        figures.insert("operating".to_owned(), operating::measure(repetitions)?);
     }
     ensure!(!figures.is_empty(), "there are the parts 'commands' and 'operating'");
     let me = std::env::current_exe()?;

@@ -10,9 +10,6 @@ use serde_json::json;
 use crate::copying::{Copied, LARGE_BYTES, SMALL_FILES, Sources};
 use crate::{percentile, reading_logs, typing};
 
-/// Repetitions; medians are over them. Each moves some gigabytes.
-const REPETITIONS: usize = 5;
-
 /// Most memory of a part, KiB.
 struct Peak {
     what: &'static str,
@@ -20,7 +17,7 @@ struct Peak {
 }
 
 /// Measures everything and prints it; the figures as JSON.
-pub fn measure() -> anyhow::Result<serde_json::Value> {
+pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
     let cluster = Cluster::start();
     let agent = cluster.agent("bench").start();
     let folder = tempfile::tempdir()?;
@@ -30,7 +27,7 @@ pub fn measure() -> anyhow::Result<serde_json::Value> {
     let (mut copied, mut keys, mut ssh_keys) = (Vec::new(), Vec::new(), Vec::new());
     let (mut logs, mut grep) = (Vec::new(), Vec::new());
     let mut peaks = Vec::new();
-    for repetition in 0..=REPETITIONS {
+    for repetition in 0..=repetitions {
         reset_peak(&agent)?;
         let each = sources.copy(&cluster, &sshd)?;
         peaks.push(Peak { what: "copying", agent: peak(&agent)? });
@@ -51,7 +48,7 @@ pub fn measure() -> anyhow::Result<serde_json::Value> {
             logs.push(took);
             grep.push(grep_took);
         }
-        eprintln!("operating: repetition {repetition} of {REPETITIONS}");
+        eprintln!("operating: repetition {repetition} of {repetitions}");
     }
     Ok(report(&copied, (&mut keys, &mut ssh_keys), (&logs, &grep), &peaks))
 }
@@ -67,7 +64,7 @@ fn report(
         percentile(&each, 0.5) / 1e3
     };
     let rate = |seconds: f64| (LARGE_BYTES >> 20) as f64 / seconds;
-    println!("\nOperating: medians of {REPETITIONS} repetitions");
+    println!("\nOperating: medians of {} repetitions", copied.len());
     println!("{:-<92}", "");
     println!("{:<44} {:>12}   {:>12}   beside", "", "Reeve", "yardstick");
     let mut json = serde_json::Map::new();
