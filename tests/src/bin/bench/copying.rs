@@ -116,7 +116,8 @@ impl Sources {
         done.rsync_down = rsync(&ssh_remote(&large), &text(&to.join("large")))?;
 
         let to = target.fresh("tls")?;
-        done.tls = copy_over_tls(&large, &to.join("large"), cluster.coordinator.data())?;
+        done.tls =
+            copy_over_tls(&large, &to.join("large"), &cluster.coordinator.data().join("tls"))?;
 
         let to = target.fresh("small")?;
         done.small_up = cp(&text(&small), &remote(&to), true)?;
