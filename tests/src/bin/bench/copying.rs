@@ -189,10 +189,12 @@ fn copy_over_tls(from: &Path, to: &Path, tls: &Path) -> anyhow::Result<Duration>
         CertificateDer::pem_file_iter(tls.join("leaf.pem"))?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(tls.join("leaf.key"))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
+    // Nobody would read them, and a socket closed with something unread resets its connection.
+    server.send_tls13_tickets = 0;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(tls.join("ca.pem"))? {
         roots.add(certificate?)?;
