@@ -524,3 +524,22 @@ fn reader_that_wants_no_more_ends_it_quietly() {
     let ended = child.wait_with_output().expect("its end");
     assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
 }
+
+#[test]
+fn what_a_service_logged_can_be_sifted() {
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let mut journal = Journal::new();
+    journal.add(&[
+        (second(0), "nginx.service", 6, b"upstream timed out"),
+        (second(1), "nginx.service", 6, b"GET / 200"),
+        (second(2), "cron.service", 6, b"upstream of cron"),
+    ]);
+    let of_journal = ["--journal-directory", path(journal.path())];
+    let sifted = ["services", "logs", "web-1", "nginx", "--grep", "upstream", "--since", "10y"];
+    let run = cluster.reeve(sifted.iter().chain(&of_journal).copied());
+    run.expect_code(0);
+    let shown = run.text();
+    assert!(shown.contains("upstream timed out"), "{run}");
+    assert_eq!(shown.lines().count(), 1, "{run}");
+}

@@ -64,6 +64,16 @@ pub struct Logs {
     /// Messages of the kernel
     #[arg(short, long)]
     kernel: bool,
+    /// Entries with this field of the journal, FIELD=VALUE
+    #[arg(long = "match", value_name = "MATCH", hide_short_help = true)]
+    matches: Vec<String>,
+    #[command(flatten)]
+    sift: Sift,
+}
+
+/// Which entries, and how they are shown.
+#[derive(Args)]
+pub struct Sift {
     /// From then on
     #[arg(long, value_name = "TIME", value_parser = times::parse)]
     since: Option<i64>,
@@ -83,9 +93,6 @@ pub struct Logs {
     /// Of this boot: 0 this one, -1 the one before
     #[arg(short, long, value_name = "BOOT", allow_hyphen_values = true, hide_short_help = true)]
     boot: Option<String>,
-    /// Entries with this field of the journal, FIELD=VALUE
-    #[arg(long = "match", value_name = "MATCH", hide_short_help = true)]
-    matches: Vec<String>,
     /// The journal in this folder instead of the machine's own
     #[arg(long, value_name = "DIR", hide_short_help = true)]
     journal_directory: Option<String>,
@@ -143,39 +150,22 @@ fn parse_lines(text: &str) -> Result<Lines, String> {
 
 impl Logs {
     /// What a unit logged.
-    pub fn of_unit(
-        selector: String,
-        unit: String,
-        lines: Option<&str>,
-        follow: bool,
-    ) -> Result<Self, Failure> {
-        let lines = lines.map(parse_lines).transpose();
-        Ok(Self {
+    pub fn of_unit(selector: String, unit: String, sift: Sift) -> Self {
+        Self {
             selector,
             unit: vec![unit],
             file: Vec::new(),
             kernel: false,
-            since: None,
-            until: None,
-            grep: None,
-            ignore_case: false,
-            priority: None,
-            boot: None,
             matches: Vec::new(),
-            journal_directory: None,
-            lines: lines.map_err(|why| Failure::usage(format!("--lines: {why}")))?,
-            follow,
-            errors: false,
-            new_since: None,
-            no_prefix: false,
-        })
+            sift,
+        }
     }
 
     pub async fn perform(self, global: &Global) -> Result<u8, Failure> {
-        if global.output == Format::Name && !self.errors {
+        if global.output == Format::Name && !self.sift.errors {
             return Err(Failure::usage("-o name fits 'logs' only with --errors"));
         }
-        if self.follow && global.output == Format::Json {
+        if self.sift.follow && global.output == Format::Json {
             return Err(Failure::usage(
                 "what is followed has no end to be one document; use -o jsonl",
             ));
@@ -205,41 +195,41 @@ impl Logs {
                 Some(other) => outcome.take(other, &mut shown, &self),
             }
         };
-        shown.finish(global, self.new_since)?;
+        shown.finish(global, self.sift.new_since)?;
         outcome.tell(ended);
         // A follow is ended by whoever wants no more of it.
-        Ok(if ended == exit::INTERRUPTED && self.follow { exit::OK } else { ended })
+        Ok(if ended == exit::INTERRUPTED && self.sift.follow { exit::OK } else { ended })
     }
 
     fn reads(&self) -> Result<Vec<LogRead>, Failure> {
-        let lines = match self.lines {
+        let lines = match self.sift.lines {
             Some(Lines::All) => None,
             Some(Lines::Last(count)) => Some(count),
-            None if self.since.is_some() || self.errors => None,
-            None if self.follow => Some(LINES_BEFORE_FOLLOW),
-            None if self.grep.is_some() => None,
+            None if self.sift.since.is_some() || self.sift.errors => None,
+            None if self.sift.follow => Some(LINES_BEFORE_FOLLOW),
+            None if self.sift.grep.is_some() => None,
             None => Some(USUAL_LINES),
         };
-        let priority = match self.priority {
+        let priority = match self.sift.priority {
             Some(priority) => Some(priority as u8),
-            None if self.errors => Some(Priority::Err as u8),
+            None if self.sift.errors => Some(Priority::Err as u8),
             None => None,
         };
         let common = LogRead {
-            since_us: self.since,
-            until_us: self.until,
+            since_us: self.sift.since,
+            until_us: self.sift.until,
             lines,
-            grep: self.grep.clone(),
-            ignore_case: self.ignore_case,
+            grep: self.sift.grep.clone(),
+            ignore_case: self.sift.ignore_case,
             priority,
-            levels_in_text: self.errors,
-            follow: self.follow,
+            levels_in_text: self.sift.errors,
+            follow: self.sift.follow,
             ..LogRead::default()
         };
         let journal = LogRead {
-            boot: self.boot.clone(),
+            boot: self.sift.boot.clone(),
             matches: self.matches.clone(),
-            journal_directory: self.journal_directory.as_deref().map(RemotePath::from),
+            journal_directory: self.sift.journal_directory.as_deref().map(RemotePath::from),
             ..common.clone()
         };
         let mut reads = Vec::new();
@@ -285,7 +275,7 @@ impl Shown {
         let screen = Screen::stdout(global.color);
         Self {
             printer: Printer::new(global.output, screen, false),
-            errors: command.errors.then(Errors::new),
+            errors: command.sift.errors.then(Errors::new),
             out: io::BufWriter::with_capacity(BUFFER, io::stdout()),
         }
     }
@@ -330,7 +320,9 @@ impl Outcome {
     fn take(&mut self, event: LogEvent, shown: &mut Shown, command: &Logs) {
         match event {
             LogEvent::Entry(_) => {}
-            LogEvent::Machines(count) => shown.printer.prefix = count > 1 && !command.no_prefix,
+            LogEvent::Machines(count) => {
+                shown.printer.prefix = count > 1 && !command.sift.no_prefix
+            }
             LogEvent::Warning { machine, warning } => note(&format!("{machine}: {warning}")),
             LogEvent::Ended { machine, failure } => {
                 self.ended += 1;

@@ -109,19 +109,14 @@ struct Control {
 struct Logged {
     #[command(flatten)]
     which: Which,
-    /// The last so many of each machine, or all (100)
-    #[arg(short = 'n', long, value_name = "N")]
-    lines: Option<String>,
-    /// Go on with what comes, until Ctrl-C
-    #[arg(long)]
-    follow: bool,
+    #[command(flatten)]
+    sift: logs::Sift,
 }
 
 impl Logged {
     async fn perform(self, global: &Global) -> Result<u8, Failure> {
         let (selector, unit) = self.which.split()?;
-        let lines = self.lines.as_deref();
-        let read = logs::Logs::of_unit(selector, unit_name(&unit), lines, self.follow)?;
+        let read = logs::Logs::of_unit(selector, unit_name(&unit), self.sift);
         Box::pin(read.perform(global)).await
     }
 }

@@ -202,13 +202,19 @@ fn make_ends(spec: &Spec) -> io::Result<([OwnedFd; 3], Ends)> {
 }
 
 /// What the program finds as its arguments: a shell that is logged in to by a name with a `-` in
-/// front, as login(1) does.
+/// front, as login(1) does; a worker by our own name, which says more in a list of processes than
+/// the link it is started by.
 fn name_arguments(spec: &Spec, arguments: &[String]) -> Vec<String> {
     let mut arguments = arguments.to_vec();
     if spec.terminal.as_ref().is_some_and(|terminal| terminal.login)
         && let Some(name) = arguments.first_mut()
     {
         *name = format!("-{}", name.rsplit('/').next().unwrap_or_default());
+    }
+    if spec.work.is_some()
+        && let Some(name) = arguments.first_mut()
+    {
+        "reeve-agent".clone_into(name);
     }
     arguments
 }
