@@ -6,7 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use reeve_sdk::api::{Job, JobRequest, LoginResponse, Operation, Page, SetupRequest};
+use reeve_sdk::api::{
+    EnrolmentTokenCreated, Job, JobRequest, LoginResponse, NewEnrolmentToken, Operation, Page,
+    SetupRequest,
+};
 use tempfile::TempDir;
 
 use crate::agent::{AgentBuilder, Containment};
@@ -145,6 +148,17 @@ impl Cluster {
             policy: String::new(),
             bus: None,
         }
+    }
+
+    /// A join token that lets in so many machines.
+    ///
+    /// # Panics
+    /// When the coordinator does not make it.
+    #[must_use]
+    #[track_caller]
+    pub fn join_token(&self, uses: u32) -> String {
+        let new = NewEnrolmentToken { uses: Some(uses), ..NewEnrolmentToken::default() };
+        self.api.post("/api/enrolment-tokens", &new).json::<EnrolmentTokenCreated>().token
     }
 
     /// The SDK's client as the administrator.

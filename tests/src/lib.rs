@@ -28,6 +28,7 @@ pub mod proxy;
 mod reeve;
 pub mod scripted_agent;
 mod sshd;
+pub mod swarm;
 pub mod systemd;
 mod wait;
 
