@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::frames::Facts;
+use crate::facts::Facts;
 use crate::ids::{CoordinatorId, MachineId};
 
 /// What the agent sends.

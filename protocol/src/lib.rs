@@ -9,6 +9,7 @@ mod approval;
 mod codec;
 pub mod enrol;
 mod envelope;
+mod facts;
 mod frames;
 mod handshake;
 mod ids;
@@ -21,11 +22,11 @@ mod version;
 pub use approval::{approval_message, machine_bytes};
 pub use codec::{CodecError, decode, encode, encode_into};
 pub use envelope::{Body, Envelope, Kind};
+pub use facts::{DiskFact, Facts, InspectFact, NetworkFact};
 pub use frames::{
-    Accepted, Acknowledge, ApprovalStamp, ClientLog, Containment, Control, Credit, DiskFact,
-    Evidence, Facts, Gap, Goodbye, GoodbyeReason, Heartbeat, InspectFact, Metrics, NetworkFact,
-    OperationReport, OperationResult, Outcome, Output, Refusal, Report, ReportedState, Request,
-    SignalName, Stream, Totals, Usage,
+    Accepted, Acknowledge, ApprovalStamp, ClientLog, Containment, Control, Credit, Evidence, Gap,
+    Goodbye, GoodbyeReason, Heartbeat, Metrics, OperationReport, OperationResult, Outcome, Output,
+    Refusal, Report, ReportedState, Request, SignalName, Stream, Totals, Usage,
 };
 pub use handshake::{
     Challenge, Hello, Proof, Reject, RejectCode, VersionRange, Welcome, proof_message,

@@ -11,6 +11,7 @@ use super::export::{Entry, FIELDS, Parser};
 use super::filter::Filter;
 use super::levels;
 use super::record::{Record, quoted};
+use super::units::{alike, full_name};
 use crate::host;
 use crate::host::journalctl::Journalctl;
 use crate::host::paths::{LastLink, Place};
@@ -25,8 +26,7 @@ const QUIET: Duration = Duration::from_millis(250);
 /// Entries that were not wanted before a cursor is told all the same, so that they are not gone
 /// through again.
 const UNTOLD: u32 = 10_000;
-/// Names of units that are proposed for one that has no entries.
-const PROPOSED: usize = 5;
+
 /// The failure that says that this machine keeps no journal.
 pub const NONE: &str = "no_journal";
 /// The place that a journal's cursors are in. There is one journal.
@@ -441,12 +441,8 @@ impl Reading<'_> {
         }
         let mut known = self.values("_SYSTEMD_UNIT");
         known.extend(self.values("UNIT"));
-        let full = |unit: &str| match unit.rsplit_once('.') {
-            Some((_, kind)) if KINDS.contains(&kind) => unit.to_owned(),
-            _ => format!("{unit}.service"),
-        };
         let missing: Vec<&String> =
-            self.request.units.iter().filter(|unit| !known.contains(&full(unit))).collect();
+            self.request.units.iter().filter(|unit| !known.contains(&full_name(unit))).collect();
         if missing.len() < self.request.units.len() {
             return Ok(());
         }
@@ -498,57 +494,6 @@ fn start(arguments: &[String]) -> Result<Journalctl, Failure> {
     })
 }
 
-/// What systemd.unit(5) calls unit types.
-const KINDS: [&str; 11] = [
-    "service",
-    "socket",
-    "device",
-    "mount",
-    "automount",
-    "swap",
-    "target",
-    "path",
-    "timer",
-    "slice",
-    "scope",
-];
-
-/// Names like one that is not there, the likeliest first.
-fn alike(unit: &str, known: &BTreeSet<String>) -> Vec<String> {
-    let stem = |name: &str| name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_lowercase();
-    let wanted = stem(unit);
-    let mut near: Vec<(usize, &String)> = known
-        .iter()
-        .filter_map(|name| {
-            let other = stem(name);
-            let steps = distance(&wanted, &other);
-            let within = !wanted.is_empty() && (other.contains(&wanted) || wanted.contains(&other));
-            (within || steps <= 1 + wanted.len() / 4).then_some((steps, name))
-        })
-        .collect();
-    near.sort();
-    near.into_iter().take(PROPOSED).map(|(_, name)| name.clone()).collect()
-}
-
-/// Levenshtein's distance.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, a) in one.chars().take(64).enumerate() {
-        let mut diagonal = index;
-        let mut left = index + 1;
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (b, above) in other.iter().zip(row.iter_mut().skip(1)) {
-            let here = (diagonal + usize::from(a != *b)).min(left + 1).min(*above + 1);
-            diagonal = std::mem::replace(above, here);
-            left = here;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 fn cursor_text(cursor: &[u8]) -> String {
     // sd_journal_get_cursor(3): opaque, but always of these; anything else cannot be written as it is.
     let plain = |c: &char| c.is_ascii_alphanumeric() || "=;-_.".contains(*c);
@@ -573,17 +518,6 @@ fn time_text(time_us: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn units_that_look_alike_are_proposed() {
-        let known: BTreeSet<String> =
-            ["nginx.service", "ssh.service", "sshd.service", "cron.service", "nginx-proxy.service"]
-                .map(str::to_owned)
-                .into();
-        assert_eq!(alike("nginxx", &known).first().map(String::as_str), Some("nginx.service"));
-        assert_eq!(alike("sssh.service", &known), ["ssh.service", "sshd.service"]);
-        assert!(alike("postgresql", &known).is_empty());
-    }
 
     #[test]
     fn times_are_written_as_systemd_reads_them() {

@@ -7,6 +7,7 @@ pub mod family;
 pub mod files;
 pub mod filter;
 pub mod follow;
+pub mod followed;
 pub mod globs;
 pub mod journal;
 pub mod kernel;
@@ -17,6 +18,7 @@ pub mod record;
 pub mod scan;
 pub mod seek;
 pub mod times;
+pub mod units;
 
 use std::time::Duration;
 
