@@ -7,7 +7,7 @@ TARGET = $${CARGO_TARGET_DIR:-target}
 PROGRAMS = -p reeve-coordinator -p reeve-agent -p reeve-cli
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test build release dist bench install-prerequisites
+.PHONY: help demo demo-clean test build release dist bench soak install-prerequisites
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ bench: ## First figures, each beside what the machine itself can do
 	$(CARGO) build --release $(PROGRAMS) -p reeve-tests
 	@"$(TARGET)/release/reeve-bench"
 	@$(CARGO) run --quiet --release -p reeve-stages --example overhead
+
+soak: ## Random work and random faults until SECONDS are over; SEED=… RUNS=… repeat (docs/reliability.md)
+	$(CARGO) build --workspace --bins
+	@"$(TARGET)/debug/reeve-soak" --folder "$(TARGET)/soak" --parallel $(or $(PARALLEL),2) \
+		--seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
 
 install-prerequisites: ## Install what `make test` needs and is missing; says what and why
 	@sh tests/scripts/prerequisites.sh

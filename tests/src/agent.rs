@@ -136,6 +136,7 @@ impl AgentBuilder<'_> {
             api: self.api.clone(),
             process: None,
             cgroup: None,
+            boot_id: None,
         }
     }
 }
@@ -153,6 +154,8 @@ pub struct Agent {
     process: Option<Child>,
     /// The folder of its cgroups, found when it last ended.
     cgroup: Option<PathBuf>,
+    /// The file that stands for the kernel's, once the machine has been rebooted.
+    boot_id: Option<PathBuf>,
 }
 
 impl Agent {
@@ -211,10 +214,7 @@ impl Agent {
     pub fn start_without_waiting(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("open the log");
-        let mut command = match self.containment {
-            Containment::CgroupV2 => Command::new(binaries::agent()),
-            Containment::Fallback => without_cgroups(),
-        };
+        let mut command = self.command();
         command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -230,6 +230,66 @@ impl Agent {
             command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
         }
         self.process = Some(command.spawn().expect("start reeve-agent run"));
+    }
+
+    fn command(&self) -> Command {
+        // Only root may write to the cgroups, so an ordinary user's agent has to fall back anyway.
+        let hide_cgroups =
+            self.containment == Containment::Fallback && nix::unistd::geteuid().is_root();
+        if !hide_cgroups && self.boot_id.is_none() {
+            return Command::new(binaries::agent());
+        }
+        // A mount namespace of its own, in which the machine looks as it should.
+        let mut steps = String::new();
+        if hide_cgroups {
+            steps.push_str("mount -t tmpfs none /sys/fs/cgroup && ");
+        }
+        if let Some(file) = &self.boot_id {
+            let over = "/proc/sys/kernel/random/boot_id";
+            steps.push_str(&format!("mount --bind '{}' {over} && ", file.display()));
+        }
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c"])
+            .arg(format!("{steps}exec \"$0\" \"$@\""))
+            .arg(binaries::agent());
+        command
+    }
+
+    /// What a reboot does to its machine: agent, keepers and commands are gone at once, and the
+    /// kernel that comes up has another boot id. Does not start the agent again.
+    ///
+    /// # Panics
+    /// When this is not root, or it is not running.
+    pub fn power_off(&mut self) {
+        crate::require_root("another boot id is mounted over the kernel's");
+        self.kill9();
+        let folders = fs::read_dir(self.state.join("operations")).into_iter().flatten().flatten();
+        let marks: Vec<String> = folders
+            .map(|folder| format!("REEVE_OPERATION={}", folder.file_name().to_string_lossy()))
+            .collect();
+        // Keepers first: power does not leave them the time to write down how their commands ended.
+        for keeper in self.keepers() {
+            keeper.signal(Signal::SIGKILL);
+        }
+        if let Some(folder) = &self.cgroup {
+            cgroups::remove(folder);
+        }
+        processes::kill_all_of(&self.state.to_string_lossy());
+        for process in processes::list() {
+            if process.environment.iter().any(|entry| marks.contains(entry)) {
+                process.signal(Signal::SIGKILL);
+            }
+        }
+        let file = self.state.with_file_name("boot_id");
+        fs::write(&file, format!("{}\n", uuid::Uuid::new_v4())).expect("write a boot id");
+        self.boot_id = Some(file);
+    }
+
+    /// Whether its process was started and not ended by the story.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Starts it again and waits until it is online.
@@ -332,18 +392,4 @@ impl Drop for Agent {
             cgroups::remove(folder);
         }
     }
-}
-
-/// The agent in a mount namespace that shows no cgroups, as on a machine that has none.
-fn without_cgroups() -> Command {
-    if !nix::unistd::geteuid().is_root() {
-        // Only root may write to the cgroups, so an ordinary user's agent has to fall back anyway.
-        return Command::new(binaries::agent());
-    }
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-c"])
-        .arg("mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" \"$@\"")
-        .arg(binaries::agent());
-    command
 }

@@ -9,6 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A person or program at the API.
 #[derive(Clone)]
 pub struct Api {
@@ -16,6 +19,7 @@ pub struct Api {
     http: reqwest::Client,
     url: String,
     token: Option<String>,
+    patience: Duration,
 }
 
 /// An answer, whatever its status.
@@ -73,7 +77,6 @@ impl Api {
         let authority = reqwest::Certificate::from_pem(ca_pem).expect("the coordinator's CA");
         let http = reqwest::Client::builder()
             .tls_certs_only([authority])
-            .timeout(Duration::from_secs(120))
             .no_proxy()
             .build()
             .expect("an HTTP client");
@@ -82,7 +85,19 @@ impl Api {
             .enable_all()
             .build()
             .expect("a runtime");
-        Self { runtime: runtime.into(), http, url: url.to_owned(), token: None }
+        Self { runtime: runtime.into(), http, url: url.to_owned(), token: None, patience: PATIENCE }
+    }
+
+    /// The same at another address: a proxy.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// The same, giving up on an answer after `patience`.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
     }
 
     /// The same, showing `token`.
@@ -109,7 +124,8 @@ impl Api {
         body: Vec<u8>,
     ) -> Result<Answer, reqwest::Error> {
         let asked = format!("{method} {path}");
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.url)).timeout(self.patience);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

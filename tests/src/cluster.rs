@@ -161,13 +161,31 @@ impl Cluster {
         self.api.post("/api/enrolment-tokens", &new).json::<EnrolmentTokenCreated>().token
     }
 
+    /// Holds the lock of the SQLite file, as another program would, until the value is dropped.
+    ///
+    /// # Panics
+    /// When the lock cannot be had within 20 seconds.
+    #[must_use]
+    pub fn lock_database(&self) -> crate::database::Lock {
+        crate::database::Lock::take(&self.coordinator.data().join("reeve.db"))
+    }
+
     /// The SDK's client as the administrator.
     ///
     /// # Panics
     /// When it cannot be made.
     #[must_use]
     pub fn client(&self) -> reeve_sdk::Client {
-        reeve_sdk::Client::builder(self.coordinator.url())
+        self.client_at(self.coordinator.url())
+    }
+
+    /// The same through another address: a proxy.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn client_at(&self, url: &str) -> reeve_sdk::Client {
+        reeve_sdk::Client::builder(url)
             .token(self.api.token().expect("logged in"))
             .ca_pem(self.coordinator.ca_pem())
             .build()

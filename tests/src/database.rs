@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown};
+use sqlx::{Connection, Executor};
 
 use crate::wait::eventually;
 
@@ -32,6 +33,31 @@ impl Database {
             Ok("postgres") => Self::Postgres,
             Ok(other) => panic!("REEVE_TEST_DATABASE is '{other}'; there are sqlite and postgres"),
         }
+    }
+}
+
+/// The write lock of a SQLite file, held by somebody else than the coordinator; given back on drop.
+pub struct Lock {
+    connection: sqlx::SqliteConnection,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Lock {
+    pub(crate) fn take(file: &Path) -> Self {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let url = format!("sqlite://{}", file.display());
+        let mut connection =
+            runtime.block_on(sqlx::SqliteConnection::connect(&url)).expect("open the file");
+        eventually("somebody else holds the lock", Duration::from_secs(20), || {
+            runtime.block_on(connection.execute("begin immediate")).is_ok()
+        });
+        Self { connection, runtime }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _gone = self.runtime.block_on(self.connection.execute("rollback"));
     }
 }
 

@@ -36,7 +36,7 @@ pub use agent::{Agent, AgentBuilder, Containment};
 pub use api::{Answer, Api};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use coordinator::Coordinator;
-pub use database::Database;
+pub use database::{Database, Lock};
 pub use gate::Gate;
 pub use person::Person;
 pub use reeve::{Finished, Running};

@@ -1,6 +1,7 @@
 //! A TCP proxy that does on purpose what networks do by accident. Counters say how many bytes went
 //! through, so that a story can show that the cut happened in the middle and not before or after.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +60,7 @@ struct Counters {
     down: AtomicU64,
     connections: AtomicU64,
     faults: AtomicU64,
+    held: AtomicU64,
 }
 
 struct Shared {
@@ -67,7 +69,8 @@ struct Shared {
     /// Bytes are counted and traps checked under this lock, so a trap catches exactly its byte.
     traps: Mutex<Vec<Trap>>,
     weather: watch::Sender<Weather>,
-    live: Mutex<Vec<CancellationToken>>,
+    /// By the number of the connection.
+    live: Mutex<HashMap<u64, CancellationToken>>,
 }
 
 /// A running proxy; it ends, with its connections, when dropped.
@@ -144,6 +147,12 @@ impl Proxy {
         self.shared.counters.faults.load(Ordering::SeqCst)
     }
 
+    /// Pieces that a freeze has held back.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.shared.counters.held.load(Ordering::SeqCst)
+    }
+
     /// Lets `bytes` more pass in a direction, then does `fault` before the next one.
     pub fn after(&self, direction: Direction, bytes: u64, fault: Fault) {
         let mut traps = lock(&self.shared.traps);
@@ -153,7 +162,7 @@ impl Proxy {
 
     /// Resets every connection now. New ones pass.
     pub fn cut(&self) {
-        for connection in lock(&self.shared.live).drain(..) {
+        for (_, connection) in lock(&self.shared.live).drain() {
             connection.cancel();
             self.shared.counters.faults.fetch_add(1, Ordering::SeqCst);
         }
@@ -167,6 +176,13 @@ impl Proxy {
     /// Ends a freeze.
     pub fn thaw(&self) {
         self.shared.weather.send_modify(|weather| weather.frozen = false);
+    }
+
+    /// Good weather again: no trap waits any more, nothing is held, slowed or turned away. What a
+    /// black hole has swallowed stays swallowed; [`Proxy::cut`] ends such connections.
+    pub fn calm(&self) {
+        lock(&self.shared.traps).clear();
+        self.shared.weather.send_modify(|weather| *weather = Weather::default());
     }
 
     /// Whether new connections are turned away.
@@ -209,12 +225,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             let _gone = near.set_zero_linger();
             continue;
         }
-        shared.counters.connections.fetch_add(1, Ordering::SeqCst);
-        tokio::spawn(connect(near, shared.clone()));
+        let number = shared.counters.connections.fetch_add(1, Ordering::SeqCst);
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            connect(near, number, &shared).await;
+            lock(&shared.live).remove(&number);
+        });
     }
 }
 
-async fn connect(near: TcpStream, shared: Arc<Shared>) {
+async fn connect(near: TcpStream, number: u64, shared: &Arc<Shared>) {
     let Ok(far) = TcpStream::connect(shared.target).await else {
         let _gone = near.set_zero_linger();
         return;
@@ -222,11 +242,11 @@ async fn connect(near: TcpStream, shared: Arc<Shared>) {
     // Small pieces must not wait for each other: the proxy is not there to add delays by itself.
     let _best_effort = (near.set_nodelay(true), far.set_nodelay(true));
     let cut = CancellationToken::new();
-    lock(&shared.live).push(cut.clone());
+    lock(&shared.live).insert(number, cut.clone());
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
     let up = tokio::spawn(pump(near_read, far_write, Direction::Up, shared.clone(), cut.clone()));
-    let down = pump(far_read, near_write, Direction::Down, shared, cut.clone()).await;
+    let down = pump(far_read, near_write, Direction::Down, shared.clone(), cut.clone()).await;
     let Ok(up) = up.await else { return };
     if cut.is_cancelled() {
         // What is dropped with a zero linger time is reset, not closed (socket(7), SO_LINGER).
@@ -253,6 +273,9 @@ async fn pump(
                 Ok(0) | Err(_) => break,
                 Ok(read) => read,
             };
+            if weather.borrow().frozen {
+                shared.counters.held.fetch_add(1, Ordering::SeqCst);
+            }
             let Ok(now) = weather.wait_for(|weather| !weather.frozen).await.map(|w| w.clone())
             else {
                 break;
@@ -310,94 +333,4 @@ fn count(shared: &Shared, direction: Direction, read: u64) -> (u64, Option<Fault
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{ErrorKind, Read, Write};
-    use std::net::{TcpListener, TcpStream};
-
-    use super::*;
-    use crate::eventually;
-
-    /// A server that says `hello`, then sends back what it gets.
-    fn echo() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || {
-                    let mut reader = stream.try_clone().expect("clone");
-                    let _gone = std::io::copy(&mut reader, &mut &stream);
-                });
-            }
-        });
-        address
-    }
-
-    #[test]
-    fn reset_comes_at_exactly_the_byte() {
-        let proxy = Proxy::to(&echo());
-        let mut client = TcpStream::connect(proxy.address()).expect("connect");
-        proxy.after(Direction::Down, 1000, Fault::Reset);
-        client.write_all(&[7; 4096]).expect("write");
-        let mut got = Vec::new();
-        let end = client.read_to_end(&mut got);
-        assert!(got.len() <= 1000, "{} bytes came through", got.len());
-        assert!(end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
-        assert_eq!((proxy.passed(Direction::Down), proxy.faults()), (1000, 1));
-    }
-
-    #[test]
-    fn half_close_ends_one_direction_only() {
-        let proxy = Proxy::to(&echo());
-        let mut client = TcpStream::connect(proxy.address()).expect("connect");
-        proxy.after(Direction::Up, 5, Fault::HalfClose);
-        client.write_all(b"hello, world").expect("write");
-        let mut got = String::new();
-        client.read_to_string(&mut got).expect("the way back stays open to its end");
-        assert_eq!(got, "hello");
-    }
-
-    #[test]
-    fn freeze_holds_back_and_thaw_lets_go() {
-        let proxy = Proxy::to(&echo());
-        let mut client = TcpStream::connect(proxy.address()).expect("connect");
-        proxy.freeze();
-        client.write_all(b"late").expect("write");
-        client.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
-        let mut got = [0; 4];
-        assert!(client.read(&mut got).is_err());
-        assert_eq!(proxy.passed(Direction::Up), 0);
-        proxy.thaw();
-        client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
-        client.read_exact(&mut got).expect("the bytes");
-        assert_eq!(&got, b"late");
-    }
-
-    #[test]
-    fn black_hole_swallows_without_a_word() {
-        let proxy = Proxy::to(&echo());
-        let mut client = TcpStream::connect(proxy.address()).expect("connect");
-        proxy.after(Direction::Up, 2, Fault::BlackHole);
-        client.write_all(b"four").expect("write");
-        let mut got = [0; 2];
-        client.read_exact(&mut got).expect("what came before it");
-        client.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
-        let error = client.read(&mut got).expect_err("nothing more");
-        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
-    }
-
-    #[test]
-    fn cut_ends_what_lives_and_later_connections_pass() {
-        let proxy = Proxy::to(&echo());
-        let mut client = TcpStream::connect(proxy.address()).expect("connect");
-        client.write_all(b"x").expect("write");
-        eventually("a byte passed", Duration::from_secs(10), || proxy.passed(Direction::Down) == 1);
-        proxy.cut();
-        let mut rest = Vec::new();
-        let _reset_or_end = client.read_to_end(&mut rest);
-        let mut client = TcpStream::connect(proxy.address()).expect("connect again");
-        client.write_all(b"y").expect("write");
-        let mut got = [0; 1];
-        client.read_exact(&mut got).expect("passes");
-        assert_eq!(proxy.connections(), 2);
-    }
-}
+mod tests;

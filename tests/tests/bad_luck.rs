@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use reeve_sdk::api::OperationState;
 use reeve_tests::{Cluster, Database, Gate, binaries, eventually, require_root};
-use sqlx::{Connection, Executor};
 
 /// A small disk that goes away with this value.
 struct SmallDisk {
@@ -84,12 +83,7 @@ fn locked_database_delays_or_refuses_and_recovers_by_itself() {
     let mut run = cluster.spawn_reeve(["run", "web-1", "--shell", &gate.count(2)]);
     run.wait_for("\n1000\n");
 
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let file = format!("sqlite://{}", cluster.coordinator.data().join("reeve.db").display());
-    let mut lock = runtime.block_on(sqlx::SqliteConnection::connect(&file)).expect("open the file");
-    eventually("somebody else holds the lock", Duration::from_secs(20), || {
-        runtime.block_on(lock.execute("begin immediate")).is_ok()
-    });
+    let lock = cluster.lock_database();
     let start = Instant::now();
     let refused = cluster.api.post(
         "/api/jobs",
@@ -102,7 +96,7 @@ fn locked_database_delays_or_refuses_and_recovers_by_itself() {
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert!(refused.headers.contains_key("retry-after"));
     gate.open();
-    runtime.block_on(lock.execute("rollback")).expect("give the lock back");
+    drop(lock);
 
     run.finish().expect_code(2).expect_stdout(&Gate::counted());
     cluster.reeve(["run", "web-1", "--", "true"]).expect_code(0);
