@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use reeve_agent::host::sandbox;
+use reeve_agent::host::{nursery, sandbox};
+use reeve_agent::keeper;
 use reeve_agent::operations::worker;
 
 fn main() -> ExitCode {
@@ -11,10 +12,13 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == "keep") {
         let folder = arguments.next().unwrap_or_default();
-        return match reeve_agent::keeper::run(&folder) {
+        return match keeper::run(&folder) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == nursery::WORD) {
+        return nursery::run(keeper::run, keeper::refuse).unwrap_or(ExitCode::FAILURE);
     }
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == worker::WORD) {

@@ -13,6 +13,7 @@ pub mod journalctl;
 pub mod keeper_process;
 pub mod kmsg;
 pub mod metrics;
+pub mod nursery;
 pub mod paths;
 pub mod pipe;
 pub mod process;

@@ -15,10 +15,11 @@ pub mod wire;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reeve_protocol::{Accepted, OperationResult, Outcome, Stream, Totals};
+use reeve_protocol::{Accepted, OperationResult, Outcome, Refusal, Stream, Totals};
 
 use crate::host::pipe::{self, Interest, Readiness};
 use crate::host::sandbox::Bus;
@@ -110,6 +111,32 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
         _lock: inherited.lock,
     };
     keeper.watch()
+}
+
+/// Where no process could be made for a keeper: nothing ran, and that is what its agent finds.
+pub fn refuse(folder: &OsStr, agent: UnixStream, error: &io::Error) {
+    let result = OperationResult {
+        outcome: Outcome::Refused(Refusal {
+            code: "start_failed".to_owned(),
+            message: format!("the agent could not start a process: {error}"),
+        }),
+        started_us: None,
+        finished_us: host::now_us(),
+        duration_ms: 0,
+        containment: reeve_protocol::Containment::None,
+        totals: Totals::default(),
+        leftovers_killed: 0,
+        usage: Default::default(),
+    };
+    let written = host::unix::open_folder(Path::new(folder))
+        .map_err(|_| ())
+        .and_then(|folder| files::write(&folder, &result).map_err(|_| ()).map(|()| folder));
+    // Without it the agent finds a keeper that never was, and calls that lost.
+    if let Ok(folder) = written
+        && let Ok(mut door) = Door::new(folder, agent)
+    {
+        door.tell_exited();
+    }
 }
 
 struct Keeper {

@@ -61,11 +61,16 @@ struct Attendant {
 }
 
 impl Attendant {
-    /// Starts the keeper. That blocks for about as long as starting a command takes: where several
-    /// are to start they do so side by side, on threads; a single one is started here, because
-    /// going to a thread and back takes longer than the rest of the agent's work.
+    /// Starts the keeper: the nursery does, and nobody waits for it. Where there is none, starting
+    /// blocks for about as long as starting a command takes: where several are to start they do so
+    /// side by side, on threads; a single one is started here, because going to a thread and back
+    /// takes longer than the rest of the agent's work.
     async fn start(&self, lock_file: File) -> io::Result<StdStream> {
         let inner = &self.operations.inner;
+        if let Some(stream) = inner.keepers.ask(self.operation.path(), &lock_file) {
+            inner.starting.fetch_sub(1, Ordering::Relaxed);
+            return Ok(stream);
+        }
         let program = inner.settings.program.clone();
         let path = self.operation.path().to_owned();
         let spawn = move || keeper_process::spawn(&program, &path, lock_file);
@@ -77,7 +82,8 @@ impl Attendant {
         inner.starting.fetch_sub(1, Ordering::Relaxed);
         let (mut keeper, stream) = spawned?;
         // Only so that no zombie stays; that it is gone is learnt from its lock.
-        self.operations.inner.tasks.spawn("reap keeper", async move { keeper.wait().await });
+        inner.tasks.spawn("reap keeper", async move { keeper.wait().await });
+        inner.keepers.warm_up(&inner.tasks);
         Ok(stream)
     }
 

@@ -6,6 +6,7 @@ mod attend;
 mod exec;
 mod explain;
 mod files;
+mod keepers;
 mod logs;
 mod machine;
 mod operation;
@@ -37,6 +38,7 @@ use crate::state::journal::{Event, Journal, Record};
 use crate::state::{StateError, StateFolder};
 use crate::tasks::Tasks;
 
+use keepers::Keepers;
 use spares::Spares;
 
 use operation::Kind;
@@ -86,6 +88,7 @@ struct Inner {
     journal_id: JournalId,
     running: Mutex<HashMap<OperationId, Arc<Operation>>>,
     spares: Mutex<Spares>,
+    keepers: Keepers,
     /// Operations whose keeper is yet to be started.
     starting: AtomicU32,
     tasks: Tasks,
@@ -130,6 +133,7 @@ impl Operations {
                 journal_id: journal.id(),
                 journal: Mutex::new(journal),
                 running: Mutex::new(HashMap::new()),
+                keepers: Keepers::new(settings.program.clone(), &settings.folder.operations()),
                 starting: AtomicU32::new(0),
                 spares: Mutex::new(Spares::new(settings.folder.file("spare"))),
                 tasks,

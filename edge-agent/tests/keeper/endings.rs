@@ -2,11 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use reeve_agent::keeper::wire::ToKeeper;
+use reeve_agent::keeper::files;
+use reeve_agent::keeper::wire::{FromKeeper, Incoming, ToKeeper};
 use reeve_protocol::ops::Leftovers;
 use reeve_protocol::{Containment, Outcome};
 
 use crate::kept::{Kept, Setup, shell, wait_until};
+
+#[test]
+fn keeper_that_cannot_be_made_is_a_refusal_and_no_loss() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let error = std::io::Error::from_raw_os_error(11);
+    reeve_agent::keeper::refuse(folder.path().as_os_str(), theirs, &error);
+    let fd = reeve_agent::host::unix::open_folder(folder.path()).expect("opens");
+    let result: reeve_protocol::OperationResult = files::load(&fd).expect("an exit file");
+    assert!(
+        matches!(&result.outcome, Outcome::Refused(refusal) if refusal.code == "start_failed"),
+        "{result:?}"
+    );
+    let mut incoming = Incoming::default();
+    incoming.read(&mut ours).expect("something was said");
+    assert_eq!(incoming.take::<FromKeeper>().expect("it makes sense"), Some(FromKeeper::Exited));
+}
 
 fn start(grouped: bool, mut command: reeve_protocol::ops::ExecuteCommand) -> Kept {
     command.grace_ms = command.grace_ms.min(300);

@@ -7,6 +7,7 @@ mod agent;
 mod answers;
 mod full_disk;
 mod inspections;
+mod nursery;
 mod promises;
 mod refusals;
 mod restarts;

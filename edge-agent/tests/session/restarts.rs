@@ -6,7 +6,7 @@ use reeve_protocol::{Containment, Control, Evidence, OperationId, Outcome};
 
 use crate::agent::{Got, Machine, shell, wait_until};
 
-fn find_keeper(machine: &Machine, id: OperationId) -> u32 {
+pub fn find_keeper(machine: &Machine, id: OperationId) -> u32 {
     let folder = machine.state().join("operations").join(id.to_string());
     let folder = host::unix::open_folder(&folder).expect("the folder is there");
     let file: reeve_agent::keeper::files::KeeperFile =
