@@ -59,7 +59,8 @@ pub struct CopyStart {
     /// Entries alone, with hashes and without data: to say what would be done.
     #[serde(default)]
     pub listing: bool,
-    /// How long its file is nobody knows before its end: what the entry says does not count.
+    /// How long its files are nobody knows before their end, as of a pipe or of what may change
+    /// meanwhile: what the entries say does not count.
     #[serde(default)]
     pub any_size: bool,
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reeve_protocol::OperationId;
-use reeve_protocol::ops::{FileRead, FileWrite, WriteAnswer, WriteReady};
+use reeve_protocol::ops::copy_stream::{COPY_FORMAT, CopyRecord, CopyStart};
+use reeve_protocol::ops::{Failure, FileRead, FileWrite, WriteAnswer, WriteReady};
+use tokio::time::Instant;
 
 use super::upload::{Answer, check_end};
 use super::{Attempts, Progress, TransferError, Transferred, token_of};
@@ -13,6 +15,10 @@ use crate::{Client, Event};
 
 /// How often it is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A source that has failed ends its destination (the coordinator does that, with why); if that does
+/// not come within this, the destination is cancelled from here.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Content that never fits what was sent is tried again so often: then it is no accident.
 const MISMATCHES: u32 = 2;
@@ -52,15 +58,18 @@ impl Client {
             ]));
         }
         let mut attempts = Attempts::new(self.retry_limits().follow);
-        let (mut mismatches, mut reached) = (0, 0);
+        let (mut mismatches, mut reach) = (0, Reach::default());
         loop {
-            let error = match self.copy_across_once(across, &write, &*progress, &mut reached).await
-            {
+            reach.from = 0;
+            let error = match self.copy_across_once(across, &write, &*progress, &mut reach).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            if error.code() == Some("changed") && !across.read.recursive {
+                self.forget(across, &write, &error).await;
+            }
             if matches!(error.code(), Some("hash_mismatch" | "changed"))
-                && reached > 0
+                && reach.from > 0
                 && mismatches < MISMATCHES
             {
                 // What was kept was of another state of the source, and is gone.
@@ -68,7 +77,32 @@ impl Client {
                 progress.interrupted(&error.to_string());
                 continue;
             }
-            attempts.after(error, reached, &*progress).await?;
+            attempts.after(error, reach.bytes, &*progress).await?;
+        }
+    }
+
+    /// Has the destination remove what came of a file that is not to come any more: it is told that
+    /// the file was left out. When that cannot be done it goes after a day.
+    async fn forget(&self, across: &Across, write: &FileWrite, why: &TransferError) {
+        let start = CopyStart { format: COPY_FORMAT, ..CopyStart::default() };
+        let why = Failure::new(why.code().unwrap_or("cut"), why.to_string());
+        let mut stream = Vec::new();
+        let told = serde_json::to_vec(&start)
+            .map_err(std::io::Error::from)
+            .and_then(|start| CopyRecord::Start.write(&mut stream, &start))
+            .and_then(|()| Ok(serde_json::to_vec(&why)?))
+            .and_then(|why| CopyRecord::Skipped.write(&mut stream, &why));
+        let Ok(mut follow) = self.run(&JobRequest::new(across.to.clone(), write.clone())) else {
+            return;
+        };
+        let mut is_told = told.is_err();
+        while let Ok(Some(event)) = follow.next().await {
+            if let Event::Operation(operation) = event
+                && !is_told
+            {
+                is_told = true;
+                let _ = self.send_input(operation.id, stream.as_slice()).await;
+            }
         }
     }
 
@@ -77,7 +111,7 @@ impl Client {
         across: &Across,
         write: &FileWrite,
         progress: &dyn Progress,
-        reached: &mut u64,
+        reach: &mut Reach,
     ) -> Result<Transferred, TransferError> {
         let mut answer = Answer::new(self.run(&JobRequest::new(across.to.clone(), write.clone()))?);
         let ready = loop {
@@ -87,20 +121,35 @@ impl Client {
                 None => break None,
             }
         };
-        let Some(ready) = ready else { return answer.finish(0) };
+        let Some(ready) = ready else { return answer.finish(0, progress) };
         let destination = answer.operation()?;
-        let reading = self.read_into(across, ready, destination, progress, reached);
+        let reading = self.read_into(across, ready, destination, progress, reach);
         let mut reading = Box::pin(reading);
         let mut read = None;
+        let mut cancel_at = None;
         loop {
+            let cancelling = async {
+                match cancel_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 outcome = &mut reading, if read.is_none() => {
-                    if outcome.is_err() {
-                        // Nothing more comes: what is there is kept for the next attempt.
-                        let why = "what is copied cannot be read any further";
-                        let _ = self.cancel_operation(destination, why).await;
-                    }
+                    cancel_at = match &outcome {
+                        Ok(_) => None,
+                        Err(TransferError::Machine(..) | TransferError::Ended(_)) => {
+                            Some(Instant::now() + LAST_WORDS)
+                        }
+                        Err(_) => Some(Instant::now()),
+                    };
                     read = Some(outcome);
+                }
+                () = cancelling => {
+                    // Nothing more comes: what is there is kept for the next attempt.
+                    cancel_at = None;
+                    let why = "what is copied cannot be read any further";
+                    let _ = self.cancel_operation(destination, why).await;
                 }
                 told = answer.next(progress) => match told? {
                     Some(line) => answer.keep(line),
@@ -112,10 +161,14 @@ impl Client {
             Some(Ok(sent)) => *sent,
             _ => 0,
         };
-        match (answer.finish(sent), read) {
+        match (answer.finish(sent, progress), read) {
             (Ok(done), _) => Ok(done),
-            // Why there was nothing to write says more than that there was nothing.
-            (Err(_), Some(Err(error))) => Err(error),
+            // Why there was nothing to write says more than that there was nothing. The words of a
+            // source are with its destination alone.
+            (Err(error), Some(Err(read))) => Err(match last_words(&error) {
+                Some(words) => TransferError::Machine(words, across.from.clone()),
+                None => read,
+            }),
             (Err(error), _) => Err(error),
         }
     }
@@ -127,7 +180,7 @@ impl Client {
         ready: WriteReady,
         destination: OperationId,
         progress: &dyn Progress,
-        reached: &mut u64,
+        reach: &mut Reach,
     ) -> Result<u64, TransferError> {
         let read = FileRead {
             offset: if across.read.recursive { 0 } else { ready.from },
@@ -135,7 +188,8 @@ impl Client {
             after: ready.after,
             ..across.read.clone()
         };
-        *reached = (*reached).max(ready.from);
+        reach.from = ready.from;
+        reach.bytes = reach.bytes.max(ready.from);
         if ready.from > 0 {
             progress.resumed(ready.from);
         }
@@ -156,7 +210,7 @@ impl Client {
                         && found.stdin_received > taken
                     {
                         progress.moved(found.stdin_received - taken);
-                        *reached += found.stdin_received - taken;
+                        reach.bytes += found.stdin_received - taken;
                         taken = found.stdin_received;
                     }
                 }
@@ -184,4 +238,21 @@ impl Client {
         check_end(*operation, &stderr)?;
         Ok(taken)
     }
+}
+
+/// How far a transfer has come.
+#[derive(Default)]
+struct Reach {
+    /// Where this attempt began.
+    from: u64,
+    /// Bytes in all attempts.
+    bytes: u64,
+}
+
+/// What the worker that a cancelled destination was fed by said last.
+fn last_words(error: &TransferError) -> Option<Failure> {
+    let TransferError::Ended(operation) = error else { return None };
+    let message = &operation.reason.as_ref()?.message;
+    let documents = message.lines().filter_map(|line| line.get(line.find('{')?..));
+    documents.filter_map(|text| serde_json::from_str(text).ok()).next_back()
 }

@@ -259,7 +259,7 @@ impl Client {
         let operation = last.ok_or_else(|| {
             TransferError::Refused("the coordinator told of no operation".to_owned())
         })?;
-        check_end(*operation, &stderr)
+        check_end(*operation, &stderr).map(drop)
     }
 }
 

@@ -19,6 +19,9 @@ use super::{Progress, TransferError};
 /// Zeros of a sparse file at least so long are told instead of sent.
 const HOLE_BYTES: usize = 64 * 1024;
 
+/// The code of what is left out on this side, which the machine is told of and says again.
+pub const LEFT_OUT_HERE: &str = "skipped";
+
 /// What stat(2) says, as an entry.
 pub fn entry_of(path: RemotePath, about: &Metadata) -> FileEntry {
     let kind = about.file_type();
@@ -137,12 +140,12 @@ pub fn send_file(
         let hash = hash_prefix(file, entry.size).map_err(local)?.finalize();
         entry.hash = Some(hash.to_hex().to_string());
     }
-    begin(&mut out, plan, false, false).map_err(local)?;
+    begin(&mut out, plan, false, plan.live).map_err(local)?;
     out.document(CopyRecord::Entry, &entry).map_err(local)?;
     let mut sent = 0;
     if !plan.listing {
         let end = send_content(path, file, &entry, hasher, &mut out, plan)?;
-        sent = end.size - plan.from;
+        sent = end.size.saturating_sub(plan.from);
         out.document(CopyRecord::FileEnd, &end).map_err(local)?;
     }
     out.document(CopyRecord::End, &CopyEnd { entries: 1, skipped: 0 }).map_err(local)?;
@@ -186,7 +189,7 @@ fn send_content(
     }
     let now = entry_of(entry.path.clone(), &file.metadata().map_err(local)?);
     let same = (now.size, now.modified_ns) == (entry.size, entry.modified_ns);
-    let changed = at < entry.size || (!same && !plan.live);
+    let changed = (at < entry.size || !same) && !plan.live;
     Ok(CopiedFile { size: at, hash: hasher.finalize().to_hex().to_string(), changed })
 }
 
@@ -263,7 +266,7 @@ pub fn send_tree(root: &Path, to: PipeWriter, plan: &Plan<'_>) -> Result<u64, Tr
     let local = |error| TransferError::local(root, error);
     let out = StreamWriter::new(to, plan.compress).map_err(local)?;
     let mut tree = Tree { out, plan, entries: 0, skipped: 0, sent: 0 };
-    begin(&mut tree.out, plan, true, false).map_err(local)?;
+    begin(&mut tree.out, plan, true, plan.live).map_err(local)?;
     let about = fs::metadata(root).map_err(local)?;
     tree.entry(&entry_of(RemotePath::new(""), &about)).map_err(local)?;
     tree.folder(root, &[], 0)?;
@@ -289,7 +292,7 @@ impl Tree<'_> {
 
     fn skip(&mut self, path: &RemotePath, why: &str) -> io::Result<()> {
         self.skipped += 1;
-        let failure = Failure::at("skipped", path, format!("{}: {why}", path.display()));
+        let failure = Failure::at(LEFT_OUT_HERE, path, format!("{}: {why}", path.display()));
         self.plan.progress.skipped(&failure);
         self.out.document(CopyRecord::Skipped, &failure)
     }

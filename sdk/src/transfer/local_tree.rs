@@ -362,9 +362,12 @@ impl Sink for TreeSink {
             )));
         }
         if end.changed {
-            let path = &coming.entry.path;
-            let text = format!("{} changed while it was read", path.display());
-            self.progress.skipped(&Failure::at("changed", path, text));
+            let why = "changed while it was read; --live takes it as it is";
+            if coming.file.is_some() {
+                let _ = fs::remove_file(self.partial());
+            }
+            self.skip(&coming.entry.path, why);
+            return Ok(());
         }
         if let Some(file) = coming.file {
             let before = fs::symlink_metadata(&place).ok().filter(fs::Metadata::is_file);

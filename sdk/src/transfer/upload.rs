@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::local_source::{self, Plan};
+use super::local_source::{self, LEFT_OUT_HERE, Plan};
 use super::{Attempts, Progress, TransferError, Transferred, pipes, token_of};
 use crate::api::{JobRequest, Operation};
 use crate::{Answered, Client, Event, Follow};
@@ -99,7 +99,7 @@ impl Client {
                 None => break None,
             }
         };
-        let Some(ready) = ready else { return answer.finish(0) };
+        let Some(ready) = ready else { return answer.finish(0, &**meter) };
         let operation = answer.operation()?;
         let (writer, reader) = pipes::up();
         let (upload, meter_there) = (upload.clone(), meter.clone());
@@ -123,7 +123,7 @@ impl Client {
         let produced = producer.await.map_err(|error| {
             TransferError::Refused(format!("reading what is to be sent failed: {error}"))
         })?;
-        match (answer.finish(0), produced) {
+        match (answer.finish(0, &**meter), produced) {
             (Ok(done), Ok(sent)) => Ok(Transferred { sent, ..done }),
             (Ok(done), Err(_)) => Ok(done),
             // What is wrong here explains what the machine saw.
@@ -306,11 +306,20 @@ impl Answer {
     }
 
     /// What it came to.
-    pub(super) fn finish(self, sent: u64) -> Result<Transferred, TransferError> {
+    pub(super) fn finish(
+        self,
+        sent: u64,
+        progress: &dyn Progress,
+    ) -> Result<Transferred, TransferError> {
         let operation = self.operation.ok_or_else(|| {
             TransferError::Refused("the coordinator told of no operation".to_owned())
         })?;
-        check_end(*operation, &self.stderr)?;
+        for warning in check_end(*operation, &self.stderr)? {
+            // What this side left out it has told of itself.
+            if warning.code != LEFT_OUT_HERE {
+                progress.skipped(&warning);
+            }
+        }
         let mut transferred = Transferred { sent, would: self.would, ..Transferred::default() };
         if let Some(done) = self.done {
             transferred.entries = done.entries;
@@ -324,12 +333,15 @@ impl Answer {
     }
 }
 
-/// Whether an operation did what was asked; else why not.
-pub(super) fn check_end(operation: Operation, stderr: &[u8]) -> Result<(), TransferError> {
+/// Whether an operation did what was asked, and what it left out; else why not.
+pub(super) fn check_end(
+    operation: Operation,
+    stderr: &[u8],
+) -> Result<Vec<Failure>, TransferError> {
     let machine = operation.machine.clone();
     let answered = Answered::new(operation.clone(), Vec::new(), stderr);
     match answered.failure {
-        None => Ok(()),
+        None => Ok(answered.warnings),
         Some(failure) if operation.exit_code == Some(1) && operation.reason.is_none() => {
             Err(TransferError::Machine(failure, machine))
         }

@@ -134,6 +134,7 @@ fn send_file(
         format: COPY_FORMAT,
         from: read.offset,
         listing: read.listing,
+        any_size: read.live,
         ..CopyStart::default()
     };
     if read.hash_prefix {
@@ -151,8 +152,9 @@ fn send_file(
     outgoing.document(CopyRecord::Entry, &entry).map_err(lost)?;
     let mut was_changed = false;
     if !read.listing {
-        let end = source.send(&mut outgoing, hasher, read.offset, to, &read.path)?;
+        let mut end = source.send(&mut outgoing, hasher, read.offset, to, &read.path)?;
         was_changed = end.changed;
+        end.changed &= !read.live;
         outgoing.document(CopyRecord::FileEnd, &end).map_err(lost)?;
     }
     outgoing
@@ -160,7 +162,10 @@ fn send_file(
         .and_then(|()| outgoing.flush())
         .map_err(lost)?;
     if was_changed && !read.live {
-        return Err(changed(&read.path, "changed while it was read; try again, or take it live"));
+        return Err(changed(
+            &read.path,
+            "changed while it was read; try again, or take it as it is with --live",
+        ));
     }
     Ok(())
 }

@@ -20,12 +20,14 @@ pub fn read_tree(read: &FileRead, worker: &mut Worker, place: &Place) -> Result<
     let mut names = Names::default();
     let mut walk = worker.rules.walk(place, &RemotePath::new(""), WalkOptions::default())?;
     let outgoing = Outgoing::new(&mut worker.stdout, read.compress).map_err(lost)?;
-    let mut tree = Tree { outgoing, listing: read.listing, end: CopyEnd::default() };
+    let (listing, live) = (read.listing, read.live);
+    let mut tree = Tree { outgoing, listing, live, end: CopyEnd::default() };
     let start = CopyStart {
         format: COPY_FORMAT,
         tree: true,
         after: read.after.clone(),
-        listing: read.listing,
+        listing,
+        any_size: live,
         ..CopyStart::default()
     };
     tree.outgoing.document(CopyRecord::Start, &start).map_err(lost)?;
@@ -63,6 +65,7 @@ fn inner(path: &RemotePath) -> RemotePath {
 struct Tree<'w> {
     outgoing: Outgoing<'w>,
     listing: bool,
+    live: bool,
     end: CopyEnd,
 }
 
@@ -109,7 +112,8 @@ impl Tree<'_> {
         }
         self.entry(&entry).map_err(lost)?;
         let (size, hasher) = (entry.size, blake3::Hasher::new());
-        let end = source.send(&mut self.outgoing, hasher, 0, size, &entry.path)?;
+        let mut end = source.send(&mut self.outgoing, hasher, 0, size, &entry.path)?;
+        end.changed &= !self.live;
         self.outgoing.document(CopyRecord::FileEnd, &end).map_err(lost)
     }
 }

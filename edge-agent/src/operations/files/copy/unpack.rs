@@ -462,8 +462,9 @@ impl Sink for Unpack<'_> {
             return Err(Failure::at("hash_mismatch", &path, text));
         }
         if end.changed {
-            let text = format!("{} changed while it was read", path.display());
-            self.worker.warn(&Failure::at("changed", &path, text));
+            let why = "changed while it was read; left out; --live takes it as it is";
+            self.skip("changed", &coming.entry.path, why);
+            return Ok(());
         }
         if let Some(draft) = coming.draft {
             let before = coming.before.filter(|before| before.kind == FileKind::File);

@@ -332,7 +332,8 @@ impl Sink for Incoming<'_> {
             return Err(Failure::at(
                 "changed",
                 &self.target.path,
-                "the source changed while it was read; send it again",
+                "the source changed while it was read; send it again, or take it as it is with \
+                 --live",
             ));
         }
         self.end = Some(hash);
