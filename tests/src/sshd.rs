@@ -73,6 +73,12 @@ impl Sshd {
         self.port
     }
 
+    /// The process that listens; those of connections are its children.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.server.id().cast_signed()
+    }
+
     /// Options that make `ssh`, `scp` and others log in there with its key and touch nothing of this
     /// user's own.
     #[must_use]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use reeve_tests::{Agent, Cluster, Sshd};
-use serde_json::json;
 
 use crate::copying::{Copied, LARGE_BYTES, SMALL_FILES, Sources};
-use crate::{percentile, reading_logs, typing};
+use crate::table::{Figure, Goal, Table, Unit, percentile};
+use crate::{reading_logs, typing};
 
 /// Most memory of a part, KiB.
 struct Peak {
@@ -50,58 +50,56 @@ pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
         }
         eprintln!("operating: repetition {repetition} of {repetitions}");
     }
-    Ok(report(&copied, (&mut keys, &mut ssh_keys), (&logs, &grep), &peaks))
+    Ok(report(&copied, (&keys, &ssh_keys), (&logs, &grep), &peaks))
 }
 
 fn report(
     copied: &[Copied],
-    (keys, ssh_keys): (&mut [f64], &mut [f64]),
+    (keys, ssh_keys): (&[f64], &[f64]),
     (logs, grep): (&[Duration], &[Duration]),
     peaks: &[Peak],
 ) -> serde_json::Value {
-    let median = |of: &dyn Fn(&Copied) -> Duration| {
-        let each: Vec<Duration> = copied.iter().map(of).collect();
-        percentile(&each, 0.5) / 1e3
+    use Unit::{MebibytesPerSecond, Milliseconds, PerSecond, Seconds};
+    let mut table = Table::new(&format!("Operating: medians of {} repetitions", copied.len()));
+    let rate = |of: fn(&Copied) -> Duration| {
+        Figure::rate((LARGE_BYTES >> 20) as f64, copied.iter().map(of))
     };
-    let rate = |seconds: f64| (LARGE_BYTES >> 20) as f64 / seconds;
-    println!("\nOperating: medians of {} repetitions", copied.len());
-    println!("{:-<92}", "");
-    println!("{:<44} {:>12}   {:>12}   beside", "", "Reeve", "yardstick");
-    let mut json = serde_json::Map::new();
-    let mut row = |key: &str, what: &str, unit: &str, ours: f64, theirs: f64, beside: &str| {
-        let ratio = ours / theirs;
-        let (ours_text, theirs_text) = (format!("{ours:.2} {unit}"), format!("{theirs:.2} {unit}"));
-        println!("{what:<44} {ours_text:>12}   {theirs_text:>12}   {ratio:.2} × {beside}");
-        json.insert(key.to_owned(), json!({ "reeve": ours, "yardstick": theirs, "ratio": ratio }));
+    let (up, down, tls) = (rate(|c| c.up), rate(|c| c.down), rate(|c| c.tls));
+    let mut large = |key: &str, what: &str, ours: &Figure, theirs: &Figure, beside, goal| {
+        table.row(key, what, MebibytesPerSecond, ours, (theirs, beside), goal);
     };
-    let (up, down) = (rate(median(&|c| c.up)), rate(median(&|c| c.down)));
-    let tls = rate(median(&|c| c.tls));
-    row("up_scp", "1 GiB up, verified", "MiB/s", up, rate(median(&|c| c.scp_up)), "scp");
-    row("up_rsync", "", "MiB/s", up, rate(median(&|c| c.rsync_up)), "rsync, aes128-gcm");
-    row("up_tls", "", "MiB/s", up, tls, "plain TLS copy");
-    row("down_scp", "1 GiB down, verified", "MiB/s", down, rate(median(&|c| c.scp_down)), "scp");
-    row("down_rsync", "", "MiB/s", down, rate(median(&|c| c.rsync_down)), "rsync, aes128-gcm");
-    row("down_tls", "", "MiB/s", down, tls, "plain TLS copy");
-    let small = |of: &dyn Fn(&Copied) -> Duration| SMALL_FILES as f64 / median(of);
-    let (small_up, small_down) = (small(&|c| c.small_up), small(&|c| c.small_down));
-    let (tar, rsync) = (small(&|c| c.small_tar), small(&|c| c.small_rsync));
-    row("small_up_tar", "10,000 small files up", "/s", small_up, tar, "tar | ssh tar");
-    row("small_up_rsync", "", "/s", small_up, rsync, "rsync");
-    row("small_down_tar", "10,000 small files down", "/s", small_down, tar, "tar | ssh tar");
-    keys.sort_by(f64::total_cmp);
-    ssh_keys.sort_by(f64::total_cmp);
-    let middle = |sorted: &[f64]| sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN);
-    row("key_echo_ms", "a key, pressed until shown", "ms", middle(keys), middle(ssh_keys), "ssh");
-    let seconds = |times: &[Duration]| percentile(times, 0.5) / 1e3;
-    row("logs_s", "searching 1 GiB of log", "s", seconds(logs), seconds(grep), "grep");
-    println!("{:-<92}", "");
+    let (twice, more) = (Goal::AtLeast(2.0), Goal::AtLeast(1.2));
+    large("up_scp", "1 GiB up, verified", &up, &rate(|c| c.scp_up), "scp", twice);
+    large("up_rsync", "", &up, &rate(|c| c.rsync_up), "rsync, aes128-gcm", more);
+    large("up_tls", "", &up, &tls, "plain TLS copy", Goal::None);
+    large("down_scp", "1 GiB down, verified", &down, &rate(|c| c.scp_down), "scp", twice);
+    large("down_rsync", "", &down, &rate(|c| c.rsync_down), "rsync, aes128-gcm", more);
+    large("down_tls", "", &down, &tls, "plain TLS copy", Goal::None);
+    let small =
+        |of: fn(&Copied) -> Duration| Figure::rate(SMALL_FILES as f64, copied.iter().map(of));
+    let (small_up, small_down) = (small(|c| c.small_up), small(|c| c.small_down));
+    let (tar, rsync) = (small(|c| c.small_tar), small(|c| c.small_rsync));
+    let mut small = |key: &str, what: &str, ours: &Figure, beside: (&Figure, &str)| {
+        table.row(key, what, PerSecond, ours, beside, Goal::None);
+    };
+    small("small_up_tar", "10,000 small files up", &small_up, (&tar, "tar | ssh tar"));
+    small("small_up_rsync", "", &small_up, (&rsync, "rsync"));
+    small("small_down_tar", "10,000 small files down", &small_down, (&tar, "tar | ssh tar"));
+    let (keys, ssh_keys) =
+        (Figure::new(keys.iter().copied()), Figure::new(ssh_keys.iter().copied()));
+    let (what, beside) = ("a key, pressed until shown", (&ssh_keys, "ssh"));
+    table.row("key_echo", what, Milliseconds, &keys, beside, Goal::AtMost(2.0));
+    let seconds = |times: &[Duration]| Figure::new(times.iter().map(Duration::as_secs_f64));
+    let (what, grep) = ("searching 1 GiB of log", seconds(grep));
+    table.row("logs", what, Seconds, &seconds(logs), (&grep, "grep"), Goal::None);
     for what in ["copying", "a terminal", "reading logs"] {
-        let most = peaks.iter().filter(|peak| peak.what == what).map(|peak| peak.agent).max();
-        let mib = most.unwrap_or_default() as f64 / 1024.0;
-        println!("agent's memory during {what}: at most {mib:.1} MiB");
-        json.insert(format!("agent_mib_{}", what.replace(' ', "_")), json!(mib));
+        let each = peaks.iter().filter(|peak| peak.what == what);
+        let figure = Figure::new(each.map(|peak| peak.agent as f64 / 1024.0));
+        let key = format!("agent_{}", what.replace(' ', "_"));
+        let what = format!("agent's memory at most, {what}");
+        table.alone(&key, &what, Unit::Mebibytes, &figure, Goal::AtMost(24.0));
     }
-    serde_json::Value::Object(json)
+    table.end()
 }
 
 /// Makes the kernel forget what the agent's memory was at most (`/proc/PID/clear_refs`, proc(5)).
