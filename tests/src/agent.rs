@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -47,6 +48,9 @@ pub struct AgentBuilder<'a> {
     pub(crate) containment: Containment,
     pub(crate) policy: String,
     pub(crate) bus: Option<String>,
+    pub(crate) user: Option<u32>,
+    pub(crate) wrapper: Vec<String>,
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 impl AgentBuilder<'_> {
@@ -82,6 +86,28 @@ impl AgentBuilder<'_> {
     #[must_use]
     pub fn bus(mut self, address: &str) -> Self {
         self.bus = Some(address.to_owned());
+        self
+    }
+
+    /// Runs as this user instead of root, in a folder that is theirs.
+    #[must_use]
+    pub fn user(mut self, uid: u32) -> Self {
+        crate::require_root("only root may start programs as somebody else");
+        self.user = Some(uid);
+        self
+    }
+
+    /// Is started by a program that becomes it, such as prlimit(1).
+    #[must_use]
+    pub fn through(mut self, words: &[&str]) -> Self {
+        self.wrapper.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// Finds this in its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -125,6 +151,21 @@ impl AgentBuilder<'_> {
         let policy = folder.join("agent.toml");
         fs::write(&policy, &self.policy).expect("write the policy");
         let log = self.folder.join(format!("{}.log", self.name));
+        let mut wrapper = self.wrapper;
+        if let Some(uid) = self.user {
+            std::os::unix::fs::chown(&folder, Some(uid), Some(uid)).expect("give it its folder");
+            // The temporary folder is for nobody but its owner.
+            for above in folder.ancestors().skip(1).take(2) {
+                let passable = fs::Permissions::from_mode(0o711);
+                fs::set_permissions(above, passable).expect("let it through");
+            }
+            let id = uid.to_string();
+            wrapper.splice(
+                0..0,
+                ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"]
+                    .map(str::to_owned),
+            );
+        }
         Agent {
             name: self.name,
             url: self.url,
@@ -133,6 +174,8 @@ impl AgentBuilder<'_> {
             log,
             containment: self.containment,
             bus: self.bus,
+            wrapper,
+            environment: self.environment,
             api: self.api.clone(),
             process: None,
             cgroup: None,
@@ -150,6 +193,9 @@ pub struct Agent {
     log: PathBuf,
     containment: Containment,
     bus: Option<String>,
+    /// What it is started through, before its own name.
+    wrapper: Vec<String>,
+    environment: BTreeMap<String, String>,
     api: Api,
     process: Option<Child>,
     /// The folder of its cgroups, found when it last ended.
@@ -193,7 +239,7 @@ impl Agent {
     pub fn enroll(&self, token: &str) -> Output {
         let file = self.state.with_file_name("token");
         fs::write(&file, token).expect("write the token");
-        let output = Command::new(binaries::agent())
+        let output = wrapped(&self.wrapper)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .args(["enroll", &self.url, "--token-file"])
@@ -219,6 +265,7 @@ impl Agent {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RUST_BACKTRACE", "1")
+            .envs(&self.environment)
             .args(["run", "--state"])
             .arg(&self.state)
             .arg("--config")
@@ -237,7 +284,7 @@ impl Agent {
         let hide_cgroups =
             self.containment == Containment::Fallback && nix::unistd::geteuid().is_root();
         if !hide_cgroups && self.boot_id.is_none() {
-            return Command::new(binaries::agent());
+            return wrapped(&self.wrapper);
         }
         // A mount namespace of its own, in which the machine looks as it should.
         let mut steps = String::new();
@@ -252,6 +299,7 @@ impl Agent {
         command
             .args(["--mount", "--propagation", "private", "sh", "-c"])
             .arg(format!("{steps}exec \"$0\" \"$@\""))
+            .args(&self.wrapper)
             .arg(binaries::agent());
         command
     }
@@ -392,4 +440,12 @@ impl Drop for Agent {
             cgroups::remove(folder);
         }
     }
+}
+
+/// The agent, started through other programs.
+fn wrapped(words: &[String]) -> Command {
+    let Some((first, rest)) = words.split_first() else { return Command::new(binaries::agent()) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(binaries::agent());
+    command
 }

@@ -147,6 +147,9 @@ impl Cluster {
             },
             policy: String::new(),
             bus: None,
+            user: None,
+            wrapper: Vec::new(),
+            environment: BTreeMap::new(),
         }
     }
 

@@ -2,55 +2,17 @@
 //! lost, and it recovers by itself.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use reeve_sdk::api::OperationState;
-use reeve_tests::{Cluster, Database, Gate, binaries, eventually, require_root};
-
-/// A small disk that goes away with this value.
-struct SmallDisk {
-    folder: PathBuf,
-    _parent: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn of(size: &str) -> Self {
-        require_root("a small disk is a tmpfs, which has to be mounted");
-        let parent = tempfile::Builder::new().prefix("reeve-disk-").tempdir().expect("a folder");
-        let folder = parent.path().join("data");
-        fs::create_dir(&folder).expect("a folder");
-        let options = format!("size={size},mode=700");
-        mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
-            .expect("mount a tmpfs (this story needs root with CAP_SYS_ADMIN)");
-        Self { folder, _parent: parent }
-    }
-
-    fn grow(&self, size: &str) {
-        let options = format!("size={size},mode=700");
-        mount(
-            Some("tmpfs"),
-            &self.folder,
-            Some("tmpfs"),
-            MsFlags::MS_REMOUNT,
-            Some(options.as_str()),
-        )
-        .expect("remount");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _gone = umount2(&self.folder, MntFlags::MNT_DETACH);
-    }
-}
+use reeve_tests::{Cluster, Database, Gate, SmallDisk, binaries, eventually};
 
 #[test]
 fn disk_full_refuses_new_work_loses_nothing_and_recovers_by_itself() {
     let disk = SmallDisk::of("24m");
-    let cluster = Cluster::builder().database(Database::Sqlite).data(&disk.folder).start();
+    let cluster = Cluster::builder().database(Database::Sqlite).data(disk.folder()).start();
     let _web = cluster.agent("web-1").start();
     let line = "head -c 40M /dev/zero; echo end; exit 3";
     let run = cluster.spawn_reeve(["run", "web-1", "--shell", line]);

@@ -1,11 +1,11 @@
 //! Down from a machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use reeve_protocol::Stream;
-use reeve_protocol::ops::{Existing, FileRead, PARTIAL_PREFIX, RemotePath, WriteDeed};
+use reeve_protocol::ops::{Existing, FileRead, LinkRule, PARTIAL_PREFIX, RemotePath, WriteDeed};
 use std::os::unix::ffi::OsStrExt;
 use tokio::sync::mpsc;
 
@@ -44,14 +44,15 @@ impl Client {
         download: &Download,
         progress: Arc<dyn Progress>,
     ) -> Result<Transferred, TransferError> {
-        let path = match &download.target {
+        let mut path = match &download.target {
             LocalTarget::Path(path) => path.clone(),
             LocalTarget::Stdout => return self.download_to_stdout(download, progress).await,
         };
-        if !download.read.recursive
-            && let Some(kept) = check_place(&path, download)?
-        {
-            return Ok(kept);
+        if !download.read.recursive {
+            match check_place(&path, download)? {
+                Place::Free(real) => path = real,
+                Place::Kept(kept) => return Ok(kept),
+            }
         }
         if download.read.listing && !download.read.recursive {
             let sink = LookSink { target: path.clone(), found: None };
@@ -151,7 +152,14 @@ impl Client {
                 sink.partial.discard();
                 continue;
             }
-            if !error.may_go_on() && matches!(error.code(), Some("changed" | "not_found")) {
+            let is_full = matches!(
+                &error,
+                TransferError::Local(_, error) if error.kind() == std::io::ErrorKind::StorageFull
+            );
+            // On a full disk what came would only be in the way.
+            if is_full
+                || (!error.may_go_on() && matches!(error.code(), Some("changed" | "not_found")))
+            {
                 sink.partial.discard();
             }
             // Gives the file and its lock back before anything waits.
@@ -272,16 +280,27 @@ fn name_of(machine: &str, from: &RemotePath, path: &Path) -> String {
     ])
 }
 
+/// Whether a file may come to a place here.
+enum Place {
+    /// It goes there.
+    Free(PathBuf),
+    /// What is there stays.
+    Kept(Transferred),
+}
+
 /// What is to be at a place may be refused before anything is asked for.
-fn check_place(path: &Path, download: &Download) -> Result<Option<Transferred>, TransferError> {
+fn check_place(path: &Path, download: &Download) -> Result<Place, TransferError> {
+    let local = |error| TransferError::local(path, error);
     let about = match std::fs::symlink_metadata(path) {
         Ok(about) => about,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(TransferError::local(path, error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Place::Free(path.to_owned()));
+        }
+        Err(error) => return Err(local(error)),
     };
     let refused = |what: &str| Err(TransferError::Refused(format!("{} {what}", path.display())));
     match download.placing.existing {
-        Existing::Keep => Ok(Some(Transferred {
+        Existing::Keep => Ok(Place::Kept(Transferred {
             deed: Some(WriteDeed::Kept),
             bytes: about.len(),
             path: RemotePath::new(path.as_os_str().as_bytes()),
@@ -289,7 +308,20 @@ fn check_place(path: &Path, download: &Download) -> Result<Option<Transferred>, 
         })),
         Existing::Refuse => refused("is there already"),
         Existing::Replace if about.is_dir() => refused("is a directory, where a file was to be"),
-        Existing::Replace => Ok(None),
+        Existing::Replace if about.is_symlink() => match download.placing.link {
+            LinkRule::Refuse => refused("is a symbolic link; say with --links what becomes of it"),
+            LinkRule::Replace => Ok(Place::Free(path.to_owned())),
+            LinkRule::Follow => {
+                let real = std::fs::canonicalize(path).map_err(local)?;
+                let placing = Placing { link: LinkRule::Refuse, ..download.placing };
+                check_place(&real, &Download { placing, ..download.clone() })
+            }
+        },
+        // A pipe or device would be gone, and a file in its place: nobody wants that of /dev/null.
+        Existing::Replace if !about.is_file() => {
+            refused("is neither a file nor a link to one; '-' as the target writes to stdout")
+        }
+        Existing::Replace => Ok(Place::Free(path.to_owned())),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reeve_protocol::ops::copy_stream::{BadStream, CopiedFile, CopyStart};
-use reeve_protocol::ops::{Existing, Failure, FileEntry, PARTIAL_PREFIX, WriteDeed};
+use reeve_protocol::ops::{Existing, Failure, FileEntry, LinkRule, PARTIAL_PREFIX, WriteDeed};
 
 use super::local_source::hash_prefix;
 use super::stream::Sink;
@@ -37,6 +37,8 @@ pub enum LocalTarget {
 pub struct Placing {
     /// What may be there.
     pub existing: Existing,
+    /// What becomes of a link that is there.
+    pub link: LinkRule,
     /// Mode and times as they are on the machine.
     pub preserve: bool,
     /// This mode instead.

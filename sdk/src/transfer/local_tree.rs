@@ -10,7 +10,7 @@ use reeve_protocol::ops::copy_stream::{
     BadStream, CopiedFile, CopyRecord, CopyStart, check_copy_path, is_beneath, link_leads_out,
 };
 use reeve_protocol::ops::{
-    Existing, Failure, FileEntry, FileKind, PARTIAL_PREFIX, RemotePath, WriteDeed,
+    Existing, Failure, FileEntry, FileKind, LinkRule, PARTIAL_PREFIX, RemotePath, WriteDeed,
 };
 
 use super::local_source::hash_prefix;
@@ -223,6 +223,14 @@ impl TreeSink {
             }
             Ok(about) if about.is_dir() => {
                 self.skip(&entry.path, "is a folder here, where a file was to be");
+                write = false;
+            }
+            Ok(about) if about.is_symlink() && self.placing.link != LinkRule::Replace => {
+                self.skip(&entry.path, "is a link here, where a file was to be");
+                write = false;
+            }
+            Ok(about) if !about.is_file() && !about.is_symlink() => {
+                self.skip(&entry.path, "is a pipe, socket or device here, where a file was to be");
                 write = false;
             }
             Ok(about) => {

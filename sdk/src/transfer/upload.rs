@@ -58,6 +58,12 @@ impl Client {
     ) -> Result<Transferred, TransferError> {
         let mut write = upload.write.clone();
         if let LocalSource::Path(path) = &upload.source
+            && !write.recursive
+        {
+            // What cannot be sent is said before a machine gets ready for it.
+            local_source::open_file(path)?;
+        }
+        if let LocalSource::Path(path) = &upload.source
             && !write.dry_run
         {
             write.resume = Some(name_transfer(upload, path)?);

@@ -71,7 +71,7 @@ pub struct Cp {
     /// Folders with everything in them
     #[arg(short, long)]
     recursive: bool,
-    /// Mode, times and owner as at the source
+    /// Mode and times as at the source; on machines the owner, too
     #[arg(short, long)]
     preserve: bool,
     /// Pack on the way
@@ -184,6 +184,14 @@ impl Cp {
         if self.no_clobber { Existing::Keep } else { Existing::Replace }
     }
 
+    fn link_rule(&self) -> LinkRule {
+        match self.links {
+            Links::Refuse => LinkRule::Refuse,
+            Links::Replace => LinkRule::Replace,
+            Links::Follow => LinkRule::Follow,
+        }
+    }
+
     async fn machines(&self, client: &Client, selector: &str) -> Result<Vec<String>, Failure> {
         let request = JobRequest::new(selector, FileRead::new("/"));
         let targets = client.preview_job(&request).await?.targets;
@@ -265,11 +273,7 @@ impl Cp {
             name: name.map(RemotePath::new),
             existing: self.existing(),
             if_match: self.if_match.clone(),
-            link: match self.links {
-                Links::Refuse => LinkRule::Refuse,
-                Links::Replace => LinkRule::Replace,
-                Links::Follow => LinkRule::Follow,
-            },
+            link: self.link_rule(),
             parents: self.parents,
             preserve: self.preserve,
             mode: self.mode,
@@ -316,6 +320,11 @@ impl Cp {
         sources: &[Target],
         target: Option<&Path>,
     ) -> Result<Vec<Leg>, Failure> {
+        if self.owner.is_some() {
+            return Err(Failure::usage(
+                "--owner is for what goes to machines; what comes here is yours",
+            ));
+        }
         let mut legs = Vec::new();
         for source in sources {
             let Target::Remote(Remote { selector, path }) = source else {
@@ -360,6 +369,7 @@ impl Cp {
                     target: place,
                     placing: Placing {
                         existing: self.existing(),
+                        link: self.link_rule(),
                         preserve: self.preserve,
                         mode: self.mode,
                         outward_links: self.outward_links,

@@ -114,7 +114,7 @@ fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
         Ok(_) => {}
         Err(stopped) => {
             let (failure, go_on) = end_of(stopped, &target.path);
-            if !go_on {
+            if !go_on || file.partial.length() == 0 {
                 file.partial.drop_it();
             }
             return Err(failure);
