@@ -17,6 +17,7 @@ need() { # package, reason, then the command that shows whether it is there
 }
 
 have() { command -v "$1"; }
+has_faketime() { ls /usr/lib/*/faketime/libfaketimeMT.so.1; }
 has_postgres() { have initdb || ls /usr/lib/postgresql/*/bin/initdb; }
 
 need postgresql "every story about the database runs on a throw-away PostgreSQL server too" has_postgres
@@ -30,7 +31,8 @@ need dbus "inspect mode's way to the system bus is tried on a real bus" have dbu
 need systemd "a real client, busctl, speaks on that bus; journalctl has to be able to look" have busctl
 need systemd-journal-remote "it makes real journals of test entries, which logs are read from" test -x /lib/systemd/systemd-journal-remote
 need xz-utils "older logs that were packed are read, too" have xz
-need iproute2 "inspect mode has to let ip and ss look" have ss
+need iproute2 "inspect mode has to let ip and ss look, and stories make networks with it" have ss
+need faketime "some stories run programs whose clock is wrong" has_faketime
 need procps "inspect mode has to let ps and free look" have ps
 need openssh-server "tunnels lead to a real sshd, and it is what the benchmark measures against" test -x /usr/sbin/sshd
 need openssh-client "ssh, scp and ssh-keygen go through tunnels" have ssh-keygen

@@ -111,6 +111,21 @@ impl AgentBuilder<'_> {
         self
     }
 
+    /// Its machine's clock differs, as faketime(1) says it: `-2h`.
+    #[must_use]
+    pub fn clock(mut self, clock: &str) -> Self {
+        let environment = crate::clock::environment(Some(clock)).into_iter();
+        self.environment.extend(environment.map(|(name, value)| (name.to_owned(), value)));
+        self
+    }
+
+    /// Its machine is on a network of its own.
+    #[must_use]
+    pub fn on(mut self, network: &crate::Network) -> Self {
+        self.wrapper.extend(network.enter());
+        self
+    }
+
     /// Joins with a token of its own, starts it, and waits until it is online.
     ///
     /// # Panics
@@ -242,6 +257,7 @@ impl Agent {
         let output = wrapped(&self.wrapper)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
+            .envs(&self.environment)
             .args(["enroll", &self.url, "--token-file"])
             .arg(&file)
             .args(["--name", &self.name, "--state"])

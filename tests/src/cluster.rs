@@ -32,9 +32,33 @@ pub struct ClusterBuilder {
     database: Database,
     config: String,
     data: Option<PathBuf>,
+    plain: bool,
+    listen: Option<String>,
+    clock: Option<String>,
 }
 
 impl ClusterBuilder {
+    /// Without TLS, so that a proxy can see the frames of agents.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
+        self
+    }
+
+    /// Listens elsewhere than on the loopback.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
+    /// The coordinator's clock differs, as faketime(1) says it: `+2h`.
+    #[must_use]
+    pub fn clock(mut self, clock: &str) -> Self {
+        self.clock = Some(clock.to_owned());
+        self
+    }
+
     /// Which database.
     #[must_use]
     pub fn database(mut self, database: Database) -> Self {
@@ -75,6 +99,15 @@ impl ClusterBuilder {
             postgres.as_ref().map(Postgres::url),
             format!("{}\n{LIMITS}", self.config),
         );
+        if self.plain {
+            coordinator.plain();
+        }
+        if let Some(address) = &self.listen {
+            coordinator.listen(address);
+        }
+        if let Some(clock) = &self.clock {
+            coordinator.set_clock(clock);
+        }
         let _print_logs_if_start_fails = PrintLogs(folder.path().to_owned());
         coordinator.start();
         let guest = Api::new(coordinator.url(), &coordinator.ca_pem());
@@ -122,7 +155,14 @@ impl Cluster {
     /// A cluster with choices.
     #[must_use]
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder { database: Database::from_env(), config: String::new(), data: None }
+        ClusterBuilder {
+            database: Database::from_env(),
+            config: String::new(),
+            data: None,
+            plain: false,
+            listen: None,
+            clock: None,
+        }
     }
 
     /// The temporary folder of everything.
@@ -261,10 +301,10 @@ impl Cluster {
         let mut command = Command::new(binaries::reeve());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home).env("TERM", "dumb");
         if let Some(token) = token {
-            command
-                .env("REEVE_URL", self.coordinator.url())
-                .env("REEVE_API_KEY", token)
-                .env("REEVE_CA_PIN", self.coordinator.pin());
+            command.env("REEVE_URL", self.coordinator.url()).env("REEVE_API_KEY", token);
+            if let Some(pin) = self.coordinator.find_pin() {
+                command.env("REEVE_CA_PIN", pin);
+            }
         }
         let mut line = "reeve".to_owned();
         for argument in arguments {

@@ -20,6 +20,12 @@ pub struct Coordinator {
     data: PathBuf,
     database_url: Option<String>,
     config: String,
+    /// Without TLS.
+    plain: bool,
+    /// Where it listens first.
+    listen: String,
+    /// How its clock differs, as faketime(1) says it.
+    clock: Option<String>,
     process: Option<Child>,
     /// Empty until the first start has chosen a port; the same ever after.
     url: String,
@@ -33,7 +39,37 @@ impl Coordinator {
         config: String,
     ) -> Self {
         let folder = folder.to_owned();
-        Self { folder, data, database_url, config, process: None, url: String::new() }
+        Self {
+            folder,
+            data,
+            database_url,
+            config,
+            plain: false,
+            listen: "127.0.0.1:0".to_owned(),
+            clock: None,
+            process: None,
+            url: String::new(),
+        }
+    }
+
+    /// Without TLS, as behind a proxy on the same machine.
+    pub(crate) fn plain(&mut self) {
+        self.plain = true;
+        self.config.insert_str(0, "[tls]\nmode = \"off\"\n");
+    }
+
+    /// Another address than the loopback's.
+    pub(crate) fn listen(&mut self, address: &str) {
+        address.clone_into(&mut self.listen);
+    }
+
+    /// Another time than the machine's, from its next start on; as faketime(1) says it: `+2h`.
+    pub fn set_clock(&mut self, clock: &str) {
+        self.clock = Some(clock.to_owned());
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.plain { "http://" } else { "https://" }
     }
 
     /// `https://127.0.0.1:PORT`.
@@ -45,7 +81,7 @@ impl Coordinator {
     /// `127.0.0.1:PORT`.
     #[must_use]
     pub fn address(&self) -> &str {
-        self.url.trim_start_matches("https://")
+        self.url.trim_start_matches(self.scheme())
     }
 
     /// Its data folder.
@@ -55,15 +91,28 @@ impl Coordinator {
     }
 
     /// The pin of its CA, 64 hexadecimal digits.
+    ///
+    /// # Panics
+    /// When it speaks without TLS, or has not started yet.
     #[must_use]
     pub fn pin(&self) -> String {
-        fs::read_to_string(self.data.join("ca.pin")).expect("DATA/ca.pin").trim().to_owned()
+        self.find_pin().expect("DATA/ca.pin")
+    }
+
+    pub(crate) fn find_pin(&self) -> Option<String> {
+        let text = fs::read_to_string(self.data.join("ca.pin")).ok()?;
+        Some(text.trim().to_owned())
     }
 
     /// Its CA, PEM.
     #[must_use]
     pub fn ca_pem(&self) -> Vec<u8> {
-        fs::read(self.data.join("ca.pem")).expect("DATA/ca.pem")
+        self.find_ca().expect("DATA/ca.pem")
+    }
+
+    /// Empty without TLS.
+    fn find_ca(&self) -> Option<Vec<u8>> {
+        if self.plain { Some(Vec::new()) } else { fs::read(self.data.join("ca.pem")).ok() }
     }
 
     /// Where its log is.
@@ -94,17 +143,18 @@ impl Coordinator {
     pub fn start(&mut self) {
         self.start_without_waiting();
         let url_file = self.data.join("coordinator.url");
+        let scheme = self.scheme();
         self.url = eventually_some("the coordinator has written its address", START_LIMIT, || {
             self.assert_running();
             let text = fs::read_to_string(&url_file).ok()?;
-            Some(text.trim().to_owned()).filter(|url| url.starts_with("https://"))
+            Some(text.trim().to_owned()).filter(|url| url.starts_with(scheme))
         });
         // Dial by address: it is in the certificate, and no resolver is asked.
         let port = self.url.rsplit(':').next().expect("a port").to_owned();
-        self.url = format!("https://127.0.0.1:{port}");
+        self.url = format!("{scheme}127.0.0.1:{port}");
         eventually("the coordinator is ready", START_LIMIT, || {
             self.assert_running();
-            let Ok(ca) = fs::read(self.data.join("ca.pem")) else { return false };
+            let Some(ca) = self.find_ca() else { return false };
             Api::new(&self.url, &ca)
                 .send(reqwest::Method::GET, "/readyz", &[], Vec::new())
                 .is_ok_and(|answer| answer.status == 200)
@@ -118,7 +168,7 @@ impl Coordinator {
     pub fn start_without_waiting(&mut self) {
         assert!(self.process.is_none(), "the coordinator runs already");
         let listen =
-            if self.url.is_empty() { "127.0.0.1:0".to_owned() } else { self.address().to_owned() };
+            if self.url.is_empty() { self.listen.clone() } else { self.address().to_owned() };
         let config = self.folder.join("coordinator.toml");
         fs::write(&config, &self.config).expect("write the configuration");
         // An address left by the last start must not be taken for this one's.
@@ -138,6 +188,7 @@ impl Coordinator {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("clone a file"))
             .stderr(log);
+        command.envs(crate::clock::environment(self.clock.as_deref()));
         if let Some(url) = &self.database_url {
             command.args(["--database", url]);
         }

@@ -1,6 +1,8 @@
 //! A TCP proxy that does on purpose what networks do by accident. Counters say how many bytes went
 //! through, so that a story can show that the cut happened in the middle and not before or after.
 
+mod frames;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use frames::Frames;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +40,28 @@ pub enum Fault {
     BlackHole,
 }
 
-/// A fault that waits for its byte.
+/// Where a fault waits, counted over all connections in its direction.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    /// Bytes before it pass, this one does not.
+    Byte(u64),
+    /// So many whole WebSocket frames pass, and nothing behind them.
+    Frame(u64),
+}
+
+/// A fault that waits for its place.
 #[derive(Clone, Copy, Debug)]
 struct Trap {
     direction: Direction,
-    /// Counted over all connections in that direction; bytes before it pass, this one does not.
-    at: u64,
+    at: At,
     fault: Fault,
 }
 
 /// What can be changed while connections live.
 #[derive(Clone, Debug, Default)]
 struct Weather {
-    frozen: bool,
+    /// By direction.
+    frozen: [bool; 2],
     refusing: bool,
     delay: Duration,
     bytes_per_second: Option<u64>,
@@ -56,8 +69,10 @@ struct Weather {
 
 #[derive(Default)]
 struct Counters {
-    up: AtomicU64,
-    down: AtomicU64,
+    /// By direction.
+    bytes: [AtomicU64; 2],
+    /// By direction; whole WebSocket frames on connections that are not encrypted.
+    frames: [AtomicU64; 2],
     connections: AtomicU64,
     faults: AtomicU64,
     held: AtomicU64,
@@ -132,7 +147,14 @@ impl Proxy {
     /// Bytes that have passed in a direction, over all connections.
     #[must_use]
     pub fn passed(&self, direction: Direction) -> u64 {
-        counter(&self.shared, direction).load(Ordering::SeqCst)
+        self.shared.counters.bytes[direction as usize].load(Ordering::SeqCst)
+    }
+
+    /// Whole WebSocket frames that have passed in a direction, over all connections that are not
+    /// encrypted.
+    #[must_use]
+    pub fn passed_frames(&self, direction: Direction) -> u64 {
+        self.shared.counters.frames[direction as usize].load(Ordering::SeqCst)
     }
 
     /// Connections so far.
@@ -156,7 +178,15 @@ impl Proxy {
     /// Lets `bytes` more pass in a direction, then does `fault` before the next one.
     pub fn after(&self, direction: Direction, bytes: u64, fault: Fault) {
         let mut traps = lock(&self.shared.traps);
-        let at = counter(&self.shared, direction).load(Ordering::SeqCst) + bytes;
+        let at = At::Byte(self.passed(direction) + bytes);
+        traps.push(Trap { direction, at, fault });
+    }
+
+    /// Lets `frames` more whole WebSocket frames pass in a direction, at least one, then does `fault`.
+    /// Frames are seen on plain connections only.
+    pub fn after_frames(&self, direction: Direction, frames: u64, fault: Fault) {
+        let mut traps = lock(&self.shared.traps);
+        let at = At::Frame(self.passed_frames(direction) + frames.max(1));
         traps.push(Trap { direction, at, fault });
     }
 
@@ -170,12 +200,17 @@ impl Proxy {
 
     /// Holds everything back, until [`Proxy::thaw`].
     pub fn freeze(&self) {
-        self.shared.weather.send_modify(|weather| weather.frozen = true);
+        self.shared.weather.send_modify(|weather| weather.frozen = [true; 2]);
+    }
+
+    /// Holds back what goes in one direction, until [`Proxy::thaw`].
+    pub fn hold(&self, direction: Direction) {
+        self.shared.weather.send_modify(|weather| weather.frozen[direction as usize] = true);
     }
 
     /// Ends a freeze.
     pub fn thaw(&self) {
-        self.shared.weather.send_modify(|weather| weather.frozen = false);
+        self.shared.weather.send_modify(|weather| weather.frozen = [false; 2]);
     }
 
     /// Good weather again: no trap waits any more, nothing is held, slowed or turned away. What a
@@ -210,13 +245,6 @@ impl Drop for Proxy {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn counter(shared: &Shared, direction: Direction) -> &AtomicU64 {
-    match direction {
-        Direction::Up => &shared.counters.up,
-        Direction::Down => &shared.counters.down,
-    }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -268,15 +296,19 @@ async fn pump(
     let work = async {
         let mut buffer = vec![0; 64 * 1024];
         let mut weather = shared.weather.subscribe();
+        let mut frames = Frames::new(direction);
         loop {
             let read = match from.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
                 Ok(read) => read,
             };
-            if weather.borrow().frozen {
+            if weather.borrow().frozen[direction as usize] {
                 shared.counters.held.fetch_add(1, Ordering::SeqCst);
             }
-            let Ok(now) = weather.wait_for(|weather| !weather.frozen).await.map(|w| w.clone())
+            let Ok(now) = weather
+                .wait_for(|weather| !weather.frozen[direction as usize])
+                .await
+                .map(|w| w.clone())
             else {
                 break;
             };
@@ -286,8 +318,8 @@ async fn pump(
             if let Some(rate) = now.bytes_per_second {
                 tokio::time::sleep(Duration::from_secs_f64(read as f64 / rate.max(1) as f64)).await;
             }
-            let (pass, fault) = count(&shared, direction, read as u64);
-            let sent = to.write_all(&buffer[..usize::try_from(pass).unwrap_or(read)]).await;
+            let (pass, fault) = count(&shared, direction, &buffer[..read], &mut frames);
+            let sent = to.write_all(&buffer[..pass]).await;
             match fault {
                 None if sent.is_ok() => {}
                 None => break,
@@ -315,21 +347,43 @@ async fn pump(
     (from, to)
 }
 
-/// Counts what passes; how much of `read` may pass, and the fault behind it.
-fn count(shared: &Shared, direction: Direction, read: u64) -> (u64, Option<Fault>) {
+/// Counts what passes; how much of what was read may pass, and the fault behind it.
+fn count(
+    shared: &Shared,
+    direction: Direction,
+    read: &[u8],
+    frames: &mut Frames,
+) -> (usize, Option<Fault>) {
     let mut traps = lock(&shared.traps);
-    let total = counter(shared, direction);
-    let before = total.load(Ordering::SeqCst);
+    let (bytes, whole) =
+        (&shared.counters.bytes[direction as usize], &shared.counters.frames[direction as usize]);
+    let (bytes_before, frames_before) =
+        (bytes.load(Ordering::SeqCst), whole.load(Ordering::SeqCst));
+    let ends = frames.find_ends(read);
+    let place = |trap: &Trap| -> Option<usize> {
+        let place = match trap.at {
+            At::Byte(at) => usize::try_from(at.saturating_sub(bytes_before)).ok()?,
+            At::Frame(at) => {
+                let nth = usize::try_from(at.checked_sub(frames_before + 1)?).ok()?;
+                return ends.get(nth).copied();
+            }
+        };
+        (place < read.len()).then_some(place)
+    };
     let caught = traps
         .iter()
-        .position(|trap| trap.direction == direction && trap.at < before + read)
-        .map(|at| traps.swap_remove(at));
-    let pass = caught.map_or(read, |trap| trap.at.saturating_sub(before));
-    total.store(before + pass, Ordering::SeqCst);
+        .enumerate()
+        .filter(|(_, trap)| trap.direction == direction)
+        .filter_map(|(index, trap)| Some((place(trap)?, index)))
+        .min()
+        .map(|(place, index)| (place, traps.swap_remove(index).fault));
+    let pass = caught.map_or(read.len(), |(place, _)| place);
+    bytes.fetch_add(pass as u64, Ordering::SeqCst);
+    whole.fetch_add(ends.iter().filter(|end| **end <= pass).count() as u64, Ordering::SeqCst);
     if caught.is_some() {
         shared.counters.faults.fetch_add(1, Ordering::SeqCst);
     }
-    (pass, caught.map(|trap| trap.fault))
+    (pass, caught.map(|(_, fault)| fault))
 }
 
 #[cfg(test)]

@@ -119,6 +119,41 @@ fn same_idempotency_key_starts_once() {
     assert_eq!(other.problem(422).code, "idempotency_mismatch");
 }
 
+on_each_database! {
+    fn hundred_requests_at_once_with_one_key_start_once(builder) {
+        let cluster = builder.start();
+        let _fleet = fleet(&cluster, &[("web-1", "web")]);
+        let starts = cluster.folder().join("starts");
+        let body = request("web-1", &format!("echo start >> {}", starts.display()));
+        let key = [("idempotency-key", "hundred")];
+        let gate = std::sync::Barrier::new(100);
+        let ids: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..100)
+                .map(|_| {
+                    scope.spawn(|| {
+                        gate.wait();
+                        // 409: the first is still being recorded; as any client would, ask again.
+                        reeve_tests::eventually_some("it is answered", Duration::from_secs(60), || {
+                            let answer = cluster.api.post_with("/api/jobs", &key, &body);
+                            assert!(matches!(answer.status, 200 | 201 | 409), "{answer}");
+                            (answer.status != 409).then(|| answer.json::<reeve_sdk::api::Job>().id)
+                        })
+                    })
+                })
+                .collect();
+            asking.into_iter().map(|asked| asked.join().expect("an answer")).collect()
+        });
+        assert_eq!(ids.len(), 1, "{ids:?}");
+        let id = *ids.first().expect("a job");
+        eventually("it has run", Duration::from_secs(20), || {
+            cluster.job(id).state == JobState::Succeeded
+        });
+        assert_eq!(std::fs::read_to_string(&starts).expect("starts"), "start\n");
+        let jobs: reeve_sdk::api::Page<reeve_sdk::api::Job> = cluster.api.load("/api/jobs");
+        assert_eq!(jobs.items.len(), 1);
+    }
+}
+
 #[test]
 fn offline_machine_fails_at_once_and_is_named() {
     let cluster = Cluster::start();

@@ -155,8 +155,8 @@ fn check_operation(
     // Where it ended, and whether that may be.
     let lost_allowed = world.keepers_killed.contains(&id)
         || world.reboots.iter().any(|(machine, at)| {
+            // Also what was sent later, while nobody knew of the reboot.
             operation.machine == format!("m{machine}")
-                && operation.sent.is_some_and(|sent| sent.as_micros() <= *at)
                 && operation.finished.is_none_or(|finished| finished.as_micros() >= *at)
         });
     let late_allowed = !plan.waits;

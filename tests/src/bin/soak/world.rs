@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use reeve_sdk::RetryLimits;
 use reeve_sdk::api::{MachineState, OperationState};
-use reeve_tests::proxy::{Direction, Proxy};
+use reeve_tests::proxy::{Direction, Fault, Proxy};
 use reeve_tests::{Agent, Cluster, Database, eventually};
 use serde_json::json;
 
@@ -45,6 +46,8 @@ pub struct World {
     pub reboots: Vec<(usize, i64)>,
     /// Traps that were set: name, machine (`None`: the person's), faults that had happened before.
     traps: Vec<(String, Option<usize>, u64)>,
+    /// Proxies that swallow everything of some connection; `None`: the person's.
+    swallowed: Vec<Option<usize>>,
     over: Arc<AtomicBool>,
 }
 
@@ -78,6 +81,7 @@ impl World {
             keepers_killed: Vec::new(),
             reboots: Vec::new(),
             traps: Vec::new(),
+            swallowed: Vec::new(),
             over: Arc::default(),
         }
     }
@@ -86,7 +90,7 @@ impl World {
     pub fn live(&mut self, plan: &Plan) -> anyhow::Result<Vec<Asked>> {
         let person = Person {
             api: Person::patient(&self.cluster.api.at(&self.of_person.url())),
-            client: self.cluster.client_at(&self.of_person.url()),
+            client: self.patient_client(),
             history: self.history.clone(),
             accounts: self.accounts.clone(),
             me: std::env::current_exe()?,
@@ -117,6 +121,16 @@ impl World {
             .into_iter()
             .map(|person| person.join().expect("a person's thread panicked"))
             .collect()
+    }
+
+    /// The SDK's client, trying for as long as a blow may last on a busy machine.
+    fn patient_client(&self) -> reeve_sdk::Client {
+        reeve_sdk::Client::builder(&self.of_person.url())
+            .token(self.cluster.api.token().expect("logged in"))
+            .ca_pem(self.cluster.coordinator.ca_pem())
+            .retry(RetryLimits { total: REST, follow: REST })
+            .build()
+            .expect("a client")
     }
 
     fn send_off(&self, person: &Person, job: &JobPlan) -> JoinHandle<anyhow::Result<Asked>> {
@@ -232,6 +246,9 @@ impl World {
                 self.proxies[*machine].faults() > before
             }
             Blow::TrapMachine { machine, direction, bytes, fault } => {
+                if *fault == Fault::BlackHole {
+                    self.swallowed.push(Some(*machine));
+                }
                 let proxy = &self.proxies[*machine];
                 self.traps.push((blow.name().to_owned(), Some(*machine), proxy.faults()));
                 proxy.after(*direction, *bytes, *fault);
@@ -255,6 +272,9 @@ impl World {
                 self.of_person.faults() > before
             }
             Blow::TrapPerson { direction, bytes, fault } => {
+                if *fault == Fault::BlackHole {
+                    self.swallowed.push(None);
+                }
                 self.traps.push((blow.name().to_owned(), None, self.of_person.faults()));
                 self.of_person.after(*direction, *bytes, *fault);
                 return None;
@@ -290,16 +310,20 @@ impl World {
         }
         for proxy in self.proxies.iter().chain([&self.of_person]) {
             proxy.calm();
-            proxy.cut();
+        }
+        // What was swallowed stays swallowed, and would be noticed after 40 s only.
+        for proxy in &self.swallowed {
+            proxy.map_or(&self.of_person, |machine| &self.proxies[machine]).cut();
         }
         for agent in &mut self.agents {
             if !agent.is_running() {
                 agent.start_without_waiting();
             }
         }
-        for agent in &self.agents {
-            agent.wait_until(MachineState::Online);
-        }
+        // An agent that was turned away often waits up to a minute before it tries again.
+        eventually("all machines are online", REST, || {
+            self.agents.iter().all(|agent| agent.machine().state == MachineState::Online)
+        });
     }
 
     /// Waits until no operation of any job is under way.
