@@ -7,7 +7,7 @@ TARGET = $${CARGO_TARGET_DIR:-target}
 PROGRAMS = -p reeve-coordinator -p reeve-agent -p reeve-cli
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test build release dist bench soak install-prerequisites
+.PHONY: help demo demo-clean test build release dist bench fuzz soak install-prerequisites
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ soak: ## Random work and random faults until SECONDS are over; SEED=… RUNS=…
 	$(CARGO) build --workspace --bins
 	@"$(TARGET)/debug/reeve-soak" --folder "$(TARGET)/soak" --parallel $(or $(PARALLEL),2) \
 		--seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
+
+fuzz: ## Try what reads others' bytes with nonsense, each target for SECONDS=60 (needs nightly Rust and cargo-fuzz)
+	@sh tests/scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 install-prerequisites: ## Install what `make test` needs and is missing; says what and why
 	@sh tests/scripts/prerequisites.sh

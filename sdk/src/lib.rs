@@ -27,6 +27,8 @@ mod error;
 mod follow;
 #[cfg(feature = "client")]
 mod frames;
+#[cfg(all(fuzzing, feature = "client"))]
+pub mod fuzzing;
 #[cfg(feature = "client")]
 mod input;
 #[cfg(feature = "client")]

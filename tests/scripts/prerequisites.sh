@@ -86,4 +86,10 @@ if ! cargo nextest --version >/dev/null 2>&1; then
     fi
 fi
 
+# Not installed unasked: it needs another compiler, and building the targets takes minutes.
+if ! cargo +nightly --version >/dev/null 2>&1 || ! cargo fuzz --version >/dev/null 2>&1; then
+    echo "Optional: a nightly compiler (rustup toolchain install nightly) and cargo-fuzz (cargo install"
+    echo "cargo-fuzz --locked) try what reads others' bytes with nonsense; without them that step is left out."
+fi
+
 echo "Prerequisites: all there."

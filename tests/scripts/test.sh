@@ -24,5 +24,8 @@ else
     cargo test --workspace --no-fail-fast --lib --bins --tests -- --test-threads=1
 fi
 
+step "fuzz targets, a minute in all"
+sh tests/scripts/fuzz.sh smoke
+
 step "examples in the documentation"
 cargo test --workspace --doc

@@ -22,6 +22,8 @@ mod event;
 #[cfg(feature = "fakes")]
 pub mod fakes;
 mod faults;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod health;
 mod models;

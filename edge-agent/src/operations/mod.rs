@@ -5,9 +5,15 @@ mod approval;
 mod attend;
 mod exec;
 mod explain;
+#[cfg(not(fuzzing))]
 mod files;
+#[cfg(fuzzing)]
+pub mod files;
 mod keepers;
+#[cfg(not(fuzzing))]
 mod logs;
+#[cfg(fuzzing)]
+pub mod logs;
 mod machine;
 mod operation;
 mod recover;

@@ -167,6 +167,12 @@ impl Worker {
         Self { order, rules, stdin, stdout: BufWriter::new(answer), warnings: 0 }
     }
 
+    /// One that reads and writes files.
+    #[cfg(fuzzing)]
+    pub fn between(order: Order, rules: Rules, stdin: File, answer: File) -> Self {
+        Self { order, rules, stdin, stdout: BufWriter::new(answer), warnings: 0 }
+    }
+
     /// Writes one JSON document as the answer.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! Logs of many machines as one: merged in order of time, each record once, and gone on with when
 //! machine, coordinator or connection went away in between.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod lane;
 mod merge;
 

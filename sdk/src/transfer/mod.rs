@@ -4,10 +4,19 @@
 mod between;
 mod download;
 mod local_source;
+#[cfg(not(fuzzing))]
 mod local_target;
+#[cfg(fuzzing)]
+pub mod local_target;
+#[cfg(not(fuzzing))]
 mod local_tree;
+#[cfg(fuzzing)]
+pub mod local_tree;
 mod pipes;
+#[cfg(not(fuzzing))]
 mod stream;
+#[cfg(fuzzing)]
+pub mod stream;
 mod upload;
 
 use std::io;

@@ -1,7 +1,10 @@
 //! `file_read` and `file_write`: content on its way from and to this machine's disks.
 
 mod attributes;
+#[cfg(not(fuzzing))]
 mod incoming;
+#[cfg(fuzzing)]
+pub mod incoming;
 mod outgoing;
 mod partial;
 mod read;
