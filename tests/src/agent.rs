@@ -356,6 +356,20 @@ impl Agent {
         self.process.is_some()
     }
 
+    /// Starts it again if it has ended by itself, as systemd does (`Restart=always`). Whether it had.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_if_ended(&mut self) -> bool {
+        let process = self.process.as_mut().expect("the agent was started");
+        if !matches!(process.try_wait(), Ok(Some(_))) {
+            return false;
+        }
+        self.process = None;
+        self.start_without_waiting();
+        true
+    }
+
     /// Starts it again and waits until it is online.
     ///
     /// # Panics

@@ -74,4 +74,6 @@ programs! {
     agent = "reeve-agent";
     /// `reeve`.
     reeve = "reeve";
+    /// `reeve-syscall-faults`.
+    syscall_faults = "reeve-syscall-faults";
 }

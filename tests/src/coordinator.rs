@@ -195,6 +195,20 @@ impl Coordinator {
         self.process = Some(command.spawn().expect("start reeve-coordinator"));
     }
 
+    /// Starts it again if it has ended by itself, as systemd does (`Restart=always`). Whether it had.
+    ///
+    /// # Panics
+    /// When it does not take work within a minute.
+    pub fn start_if_ended(&mut self) -> bool {
+        let process = self.process.as_mut().expect("the coordinator was started");
+        if !matches!(process.try_wait(), Ok(Some(_))) {
+            return false;
+        }
+        self.process = None;
+        self.start();
+        true
+    }
+
     fn assert_running(&mut self) {
         let ended = self.process.as_mut().and_then(|process| process.try_wait().ok().flatten());
         assert!(ended.is_none(), "the coordinator ended: {ended:?}\n{}", self.log());
