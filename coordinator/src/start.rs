@@ -125,7 +125,7 @@ pub(crate) async fn start_at(
                 .map_err(|source| StartError::Listen { address, source })?,
         ),
     };
-    let machines = Machines::load(db.clone(), clock.clone()).await.map_err(&db_error)?;
+    let machines = Machines::load(db.clone(), clock.clone(), &tasks).await.map_err(&db_error)?;
     let folder = config.data.join("history");
     let histories = Histories::open(folder.clone(), tasks.clone())
         .map_err(|source| StartError::File { path: folder, source })?;

@@ -61,16 +61,15 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         let running = Running::new(name, &self.running);
-        self.tracker.spawn(async move {
+        // Not an async block: that would keep the future twice, once to be moved in and once to be
+        // polled, and there are tens of thousands of them.
+        self.tracker.spawn(AssertUnwindSafe(future).catch_unwind().map(move |ended| {
             let _running = running;
-            match AssertUnwindSafe(future).catch_unwind().await {
-                Ok(output) => output,
-                Err(panic) => {
-                    tracing::error!(task = name, "a task panicked");
-                    resume_unwind(panic)
-                }
-            }
-        })
+            ended.unwrap_or_else(|panic| {
+                tracing::error!(task = name, "a task panicked");
+                resume_unwind(panic)
+            })
+        }))
     }
 
     /// Runs blocking work on a thread made for it.

@@ -15,9 +15,9 @@ const AGENTS: usize = 300;
 /// For everybody to come, or to come back.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Between a round of reconnects and the next, memory may grow by this much for each agent before
-/// it counts as kept. A session that is not let go costs several times as much.
-const GROWTH_PER_AGENT_KIB: u64 = 24;
+/// For each reconnect of an agent memory may grow by this much before it counts as kept: less than a
+/// session that is not let go.
+const GROWTH_PER_AGENT_KIB: u64 = 12;
 
 fn start(cluster: &Cluster, url: &str) -> Swarm {
     let token = cluster.join_token(AGENTS as u32);
@@ -110,11 +110,10 @@ fn sessions_that_come_and_go_leave_nothing_behind_in_the_coordinator() {
         seen.push(private_kib(&cluster));
         proxy.cut();
     }
-    let growth = seen[4].saturating_sub(seen[1]) / (3 * AGENTS as u64);
-    assert!(
-        growth < GROWTH_PER_AGENT_KIB,
-        "{growth} KiB more for each agent and round; after each: {seen:?} KiB"
-    );
+    println!("KiB of the coordinator's own after each round: {seen:?}");
+    eventually("what they took is given back", LIMIT, || {
+        private_kib(&cluster) < seen[1] + 3 * AGENTS as u64 * GROWTH_PER_AGENT_KIB
+    });
     drop(swarm);
     eventually("all descriptors are given back", LIMIT, || descriptors(&cluster) < without + 64);
 }

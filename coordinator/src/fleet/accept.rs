@@ -65,7 +65,9 @@ async fn serve(fleet: Fleet, socket: AgentSocket, exporter: Option<[u8; 32]>) {
     };
     let (sender, mut receiver, driver) = reeve_link::open(socket, early);
     let writing = fleet.0.tasks.spawn("agent link", driver.run());
-    let session = match handshake::run(&fleet, &sender, &mut receiver, exporter).await {
+    // Boxed, here and below: what is needed for a moment would stay part of every session for good.
+    let handshake = Box::pin(handshake::run(&fleet, &sender, &mut receiver, exporter));
+    let session = match handshake.await {
         Ok(session) => session,
         Err(failed) => {
             metrics::counter!("reeve_handshakes_failed_total").increment(1);

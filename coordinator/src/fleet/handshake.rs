@@ -11,6 +11,7 @@ use reeve_protocol::{
 };
 
 use super::{Fleet, Session};
+use crate::db::DbError;
 use crate::machines::Known;
 
 /// Bytes of free text in a `hello`, each.
@@ -29,8 +30,14 @@ pub(super) enum Failed {
     #[error("{code:?}: {message}")]
     Rejected { code: RejectCode, message: String, retry_after: Duration },
     /// The database does not answer.
-    #[error("the database does not answer")]
-    Database(#[from] crate::db::DbError),
+    #[error("the database does not answer: {0}")]
+    Database(#[from] Arc<DbError>),
+}
+
+impl From<DbError> for Failed {
+    fn from(error: DbError) -> Self {
+        Self::Database(Arc::new(error))
+    }
 }
 
 fn rejected(code: RejectCode, message: impl Into<String>) -> Failed {

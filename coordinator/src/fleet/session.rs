@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use reeve_link::{LinkError, Receiver, Sender, Transport};
 use reeve_protocol::{
-    Body, ClientLog, CodecError, Envelope, Facts, Goodbye, GoodbyeReason, Heartbeat, Hello,
-    JournalId, Kind, MachineId, Metrics, OperationId, limits,
+    Body, ClientLog, CodecError, Envelope, Goodbye, GoodbyeReason, Heartbeat, Hello, JournalId,
+    Kind, MachineId, Metrics, OperationId, limits,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -237,10 +237,7 @@ impl Session {
                     .await;
             }
             Kind::Facts => {
-                let facts: Facts = envelope.open()?;
-                if let Err(error) = fleet.0.machines.keep_facts(self.machine, &facts).await {
-                    tracing::warn!(machine = self.name, %error, "facts could not be kept");
-                }
+                fleet.0.machines.keep_facts(self.machine, envelope.open()?).await;
             }
             Kind::ClientLog => {
                 let line: ClientLog = envelope.open()?;

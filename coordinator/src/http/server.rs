@@ -38,6 +38,13 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Requests at the same time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 
+/// TLS handshakes that are computed at the same time. After a restart thousands of agents come at
+/// once; beyond this many they wait their turn, so that requests of others are not behind all of them.
+const HANDSHAKES_AT_ONCE: usize = 64;
+
+/// For so long a handshake has its turn: one whose peer is far away or silent holds nobody up.
+const HANDSHAKE_TURN: Duration = Duration::from_millis(20);
+
 /// After an error of `accept(2)` such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,7 +105,7 @@ async fn accept(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(server.max_connections.min(Semaphore::MAX_PERMITS)));
     let tasks = server.tasks.clone();
-    let server = Arc::new(server);
+    let shared = Arc::new(Shared { server, turns: Semaphore::new(HANDSHAKES_AT_ONCE) });
     loop {
         let place = tokio::select! {
             () = stop.cancelled() => return graceful,
@@ -113,9 +120,9 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 metrics::counter!("reeve_http_connections_total").increment(1);
-                let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+                let (shared, watcher) = (Arc::clone(&shared), graceful.watcher());
                 tasks.spawn("connection", async move {
-                    if let Err(error) = serve(&server, stream, peer, watcher, place).await {
+                    if let Err(error) = serve(&shared, stream, peer, watcher, place).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
                 });
@@ -128,14 +135,21 @@ async fn accept(
     }
 }
 
+/// What all connections of a listener share.
+struct Shared {
+    server: Server,
+    turns: Semaphore,
+}
+
 async fn serve(
-    server: &Server,
+    shared: &Shared,
     mut stream: TcpStream,
     peer: SocketAddr,
     watcher: Watcher,
     place: OwnedSemaphorePermit,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let server = &shared.server;
     let Some(tls) = &server.tls else {
         let facts = Facts { peer, scheme: Scheme::Http, exporter: None };
         return serve_http(server, Placed { stream, _place: place }, facts, watcher).await;
@@ -149,7 +163,14 @@ async fn serve(
             refuse_plain(&mut stream).await?;
             return Ok(None);
         }
-        TlsAcceptor::from(Arc::clone(tls)).accept(stream).await.map(Some)
+        let turn = shared.turns.acquire().await.map_err(io::Error::other)?;
+        let mut accepting = std::pin::pin!(TlsAcceptor::from(Arc::clone(tls)).accept(stream));
+        let in_time = tokio::time::timeout(HANDSHAKE_TURN, &mut accepting).await;
+        drop(turn);
+        match in_time {
+            Ok(accepted) => accepted.map(Some),
+            Err(_) => accepting.await.map(Some),
+        }
     };
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
         .await

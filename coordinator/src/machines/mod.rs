@@ -1,5 +1,6 @@
 //! Machines: who they are, how they join, change and leave.
 
+mod arrivals;
 mod enrolment;
 mod registry;
 mod routes;
@@ -20,8 +21,10 @@ use crate::clock::Clock;
 use crate::db::{Db, DbError, OnConstraint, Tx};
 use crate::problem::ApiError;
 use crate::selector::{is_label_key, is_label_value, is_name};
+use crate::tasks::Tasks;
 use crate::users::Principal;
 
+use arrivals::Arrivals;
 pub use registry::{Known, Registry};
 pub use routes::routes;
 
@@ -39,6 +42,7 @@ pub struct Machines {
     /// Held by whoever lets a machine in, until the registry knows it: names and ids are chosen by
     /// what the registry knows.
     door: Arc<tokio::sync::Mutex<()>>,
+    arrivals: Arrivals,
 }
 
 impl Machines {
@@ -46,12 +50,13 @@ impl Machines {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn load(db: Db, clock: Clock) -> Result<Self, DbError> {
+    pub async fn load(db: Db, clock: Clock, tasks: &Tasks) -> Result<Self, DbError> {
         let registry = Registry::default();
         for known in store::list_known(&mut *db.reader().await?).await? {
             registry.put(known);
         }
-        Ok(Self { db, clock, registry, door: Arc::default() })
+        let arrivals = Arrivals::start(db.clone(), clock.clone(), tasks);
+        Ok(Self { db, clock, registry, door: Arc::default(), arrivals })
     }
 
     /// Names, labels and standing of all of them.
@@ -191,21 +196,13 @@ impl Machines {
     ///
     /// # Errors
     /// When the database does not answer, or the machine is gone.
-    pub async fn begin_session(&self, hello: &Hello) -> Result<u64, DbError> {
-        let mut tx = self.db.begin().await?;
-        let epoch = store::begin_session(&mut tx, hello, self.clock.micros()).await?;
-        tx.commit().await?;
-        Ok(epoch)
+    pub async fn begin_session(&self, hello: &Hello) -> Result<u64, Arc<DbError>> {
+        self.arrivals.begin(hello).await
     }
 
-    /// Keeps what a machine says of itself.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn keep_facts(&self, id: MachineId, facts: &Facts) -> Result<(), DbError> {
-        let mut tx = self.db.begin().await?;
-        store::keep_facts(&mut tx, id, facts).await?;
-        tx.commit().await
+    /// Keeps what a machine says of itself, soon.
+    pub async fn keep_facts(&self, id: MachineId, facts: Facts) {
+        self.arrivals.keep_facts(id, facts).await;
     }
 
     /// Notes when machines were last heard, many at once.
@@ -214,9 +211,7 @@ impl Machines {
     /// When the database does not answer.
     pub async fn keep_last_seen(&self, seen: &[(MachineId, i64)]) -> Result<(), DbError> {
         let mut tx = self.db.begin().await?;
-        for (id, at) in seen {
-            store::keep_last_seen(&mut tx, *id, *at).await?;
-        }
+        store::keep_last_seen(&mut tx, seen).await?;
         tx.commit().await
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use reeve_protocol::{Facts, Hello, MachineId};
+use reeve_protocol::{Facts, MachineId};
 use reeve_sdk::api::{Machine, MachineState};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+use super::arrivals::Arrival;
 use super::registry::Known;
 use super::time;
 use crate::db::{DbError, Tx};
@@ -106,41 +107,91 @@ pub async fn delete(tx: &mut Tx, id: MachineId) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The epoch of a session that begins now.
-pub async fn begin_session(tx: &mut Tx, hello: &Hello, now_us: i64) -> Result<u64, DbError> {
-    let row = sqlx::query(
-        "update machines set epoch = epoch + 1, agent_version = $2, boot_id = $3, last_seen_us = $4
-         where id = $1 returning epoch",
-    )
-    .bind(hello.machine.to_string())
-    .bind(&hello.agent_version)
-    .bind(&hello.boot_id)
-    .bind(now_us)
-    .fetch_optional(&mut **tx)
-    .await?
-    .ok_or_else(|| DbError::Content(format!("machine {} is gone", hello.machine)))?;
-    Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+/// The epochs of sessions that begin now, each of another machine.
+pub async fn begin_sessions(
+    tx: &mut Tx,
+    coming: &[Arrival],
+    now_us: i64,
+) -> Result<HashMap<MachineId, u64>, DbError> {
+    if coming.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let sql = format!(
+        "update machines set epoch = machines.epoch + 1, agent_version = come.column2,
+                boot_id = come.column3, last_seen_us = $1
+         from ({}) as come where machines.id = come.column1
+         returning machines.id, machines.epoch",
+        values(2, coming.len(), &["", "", ""])
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(now_us);
+    for arrival in coming {
+        query = query
+            .bind(arrival.machine.to_string())
+            .bind(&arrival.agent_version)
+            .bind(&arrival.boot_id);
+    }
+    let rows = query.fetch_all(&mut **tx).await?;
+    rows.iter()
+        .map(|row| {
+            let id: String = row.try_get(0)?;
+            Ok((parse_id(&id)?, row.try_get::<i64, _>(1)?.unsigned_abs()))
+        })
+        .collect()
 }
 
-/// What a machine says of itself.
-pub async fn keep_facts(tx: &mut Tx, id: MachineId, facts: &Facts) -> Result<(), DbError> {
-    sqlx::query("update machines set facts = $2, agent_version = $3 where id = $1")
-        .bind(id.to_string())
-        .bind(facts_text(facts))
-        .bind(&facts.agent_version)
-        .execute(&mut **tx)
-        .await?;
+/// What machines say of themselves.
+pub async fn keep_facts(tx: &mut Tx, said: &[(MachineId, Box<Facts>)]) -> Result<(), DbError> {
+    if said.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "update machines set facts = said.column2, agent_version = said.column3
+         from ({}) as said where machines.id = said.column1",
+        values(1, said.len(), &["", "", ""])
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false);
+    for (id, facts) in said {
+        query = query.bind(id.to_string()).bind(facts_text(facts)).bind(&facts.agent_version);
+    }
+    query.execute(&mut **tx).await?;
     Ok(())
 }
 
-/// When a machine was last heard.
-pub async fn keep_last_seen(tx: &mut Tx, id: MachineId, at_us: i64) -> Result<(), DbError> {
-    sqlx::query("update machines set last_seen_us = $2 where id = $1")
-        .bind(id.to_string())
-        .bind(at_us)
-        .execute(&mut **tx)
-        .await?;
+/// When machines were last heard.
+pub async fn keep_last_seen(tx: &mut Tx, seen: &[(MachineId, i64)]) -> Result<(), DbError> {
+    if seen.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "update machines set last_seen_us = seen.column2
+         from ({}) as seen where machines.id = seen.column1",
+        values(1, seen.len(), &["", "bigint"])
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false);
+    for (id, at_us) in seen {
+        query = query.bind(id.to_string()).bind(*at_us);
+    }
+    query.execute(&mut **tx).await?;
     Ok(())
+}
+
+/// A table of parameters from number `first` on, whose columns both engines call `column1` and so on.
+/// `kinds`: what each column is cast to; nothing for text.
+fn values(first: usize, rows: usize, kinds: &[&str]) -> String {
+    let mut sql = String::from("values ");
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for (column, kind) in kinds.iter().enumerate() {
+            let comma = if column == 0 { "" } else { ", " };
+            let number = first + row * kinds.len() + column;
+            match *kind {
+                "" => sql.push_str(&format!("{comma}${number}")),
+                kind => sql.push_str(&format!("{comma}cast(${number} as {kind})")),
+            }
+        }
+        sql.push(')');
+    }
+    sql
 }
 
 /// A machine as the API shows it, its live part left at "offline".
