@@ -12,6 +12,10 @@ use super::registry::Known;
 use super::time;
 use crate::db::{DbError, Tx};
 
+/// Rows that one statement changes. SQLite looks for the name of each parameter among all of them, so more
+/// are slower.
+const ROWS_AT_ONCE: usize = 64;
+
 /// Every machine, for the registry.
 pub async fn list_known(conn: &mut AnyConnection) -> Result<Vec<Known>, DbError> {
     let mut labels: HashMap<String, BTreeMap<String, String>> = HashMap::new();
@@ -113,65 +117,61 @@ pub async fn begin_sessions(
     coming: &[Arrival],
     now_us: i64,
 ) -> Result<HashMap<MachineId, u64>, DbError> {
-    if coming.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let sql = format!(
-        "update machines set epoch = machines.epoch + 1, agent_version = come.column2,
+    let mut epochs = HashMap::new();
+    for coming in coming.chunks(ROWS_AT_ONCE) {
+        let sql = format!(
+            "update machines set epoch = machines.epoch + 1, agent_version = come.column2,
                 boot_id = come.column3, last_seen_us = $1
          from ({}) as come where machines.id = come.column1
          returning machines.id, machines.epoch",
-        values(2, coming.len(), &["", "", ""])
-    );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false).bind(now_us);
-    for arrival in coming {
-        query = query
-            .bind(arrival.machine.to_string())
-            .bind(&arrival.agent_version)
-            .bind(&arrival.boot_id);
-    }
-    let rows = query.fetch_all(&mut **tx).await?;
-    rows.iter()
-        .map(|row| {
+            values(2, coming.len(), &["", "", ""])
+        );
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_us);
+        for arrival in coming {
+            query = query
+                .bind(arrival.machine.to_string())
+                .bind(&arrival.agent_version)
+                .bind(&arrival.boot_id);
+        }
+        for row in query.fetch_all(&mut **tx).await? {
             let id: String = row.try_get(0)?;
-            Ok((parse_id(&id)?, row.try_get::<i64, _>(1)?.unsigned_abs()))
-        })
-        .collect()
+            epochs.insert(parse_id(&id)?, row.try_get::<i64, _>(1)?.unsigned_abs());
+        }
+    }
+    Ok(epochs)
 }
 
 /// What machines say of themselves.
 pub async fn keep_facts(tx: &mut Tx, said: &[(MachineId, Box<Facts>)]) -> Result<(), DbError> {
-    if said.is_empty() {
-        return Ok(());
-    }
-    let sql = format!(
-        "update machines set facts = said.column2, agent_version = said.column3
+    for said in said.chunks(ROWS_AT_ONCE) {
+        let sql = format!(
+            "update machines set facts = said.column2, agent_version = said.column3
          from ({}) as said where machines.id = said.column1",
-        values(1, said.len(), &["", "", ""])
-    );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false);
-    for (id, facts) in said {
-        query = query.bind(id.to_string()).bind(facts_text(facts)).bind(&facts.agent_version);
+            values(1, said.len(), &["", "", ""])
+        );
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for (id, facts) in said {
+            query = query.bind(id.to_string()).bind(facts_text(facts)).bind(&facts.agent_version);
+        }
+        query.execute(&mut **tx).await?;
     }
-    query.execute(&mut **tx).await?;
     Ok(())
 }
 
 /// When machines were last heard.
 pub async fn keep_last_seen(tx: &mut Tx, seen: &[(MachineId, i64)]) -> Result<(), DbError> {
-    if seen.is_empty() {
-        return Ok(());
-    }
-    let sql = format!(
-        "update machines set last_seen_us = seen.column2
+    for seen in seen.chunks(ROWS_AT_ONCE) {
+        let sql = format!(
+            "update machines set last_seen_us = seen.column2
          from ({}) as seen where machines.id = seen.column1",
-        values(1, seen.len(), &["", "bigint"])
-    );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).persistent(false);
-    for (id, at_us) in seen {
-        query = query.bind(id.to_string()).bind(*at_us);
+            values(1, seen.len(), &["", "bigint"])
+        );
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for (id, at_us) in seen {
+            query = query.bind(id.to_string()).bind(*at_us);
+        }
+        query.execute(&mut **tx).await?;
     }
-    query.execute(&mut **tx).await?;
     Ok(())
 }
 
