@@ -1,19 +1,20 @@
 //! `GET /ws/client`: where agents connect.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use http::StatusCode;
-use reeve_link::{Settings, TransportError};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use reeve_link::Settings;
 use reeve_protocol::{Envelope, SUBPROTOCOL, limits};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::socket::AgentSocket;
 use super::{Event, Fleet, handshake};
 use crate::AppState;
 use crate::http::{ApiError, TlsExporter};
@@ -27,33 +28,48 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn accept(
     State(state): State<AppState>,
     exporter: Option<Extension<TlsExporter>>,
+    on_upgrade: Option<Extension<OnUpgrade>>,
+    headers: HeaderMap,
+    // Refuses what is no upgrade, in the words of everywhere else.
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let fleet = state.fleet.clone();
-    let upgrade = upgrade
-        .protocols([SUBPROTOCOL])
-        .read_buffer_size(8 * 1024)
-        .write_buffer_size(64 * 1024)
-        .max_write_buffer_size(1024 * 1024)
-        .max_message_size(limits::MAX_FRAME_BYTES)
-        .max_frame_size(limits::MAX_FRAME_BYTES);
-    if upgrade.selected_protocol().is_none() {
+    let upgrade = upgrade.protocols([SUBPROTOCOL]);
+    let key = headers.get(header::SEC_WEBSOCKET_KEY);
+    let (Some(Extension(on_upgrade)), Some(key), true) =
+        (on_upgrade, key, upgrade.selected_protocol().is_some())
+    else {
         return ApiError::new(
             StatusCode::BAD_REQUEST,
             "unsupported_subprotocol",
             format!("this endpoint speaks the WebSocket sub-protocol '{SUBPROTOCOL}'"),
         )
         .into_response();
-    }
+    };
+    let accepted = derive_accept_key(key.as_bytes());
+    let fleet = state.fleet.clone();
+    let tasks = fleet.0.tasks.clone();
     let exporter = exporter.map(|Extension(TlsExporter(bytes))| bytes);
-    upgrade.on_upgrade(move |socket| async move {
-        // Hyper spawns what it upgrades; ours has a name and is waited for at the end.
-        let tasks = fleet.0.tasks.clone();
-        tasks.spawn("agent session", serve(fleet, AgentSocket(socket), exporter));
-    })
+    tasks.spawn("agent session", async move {
+        // It comes once the answer is written, or never.
+        let Ok(Ok(upgraded)) = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, on_upgrade).await
+        else {
+            return;
+        };
+        serve(fleet, AgentSocket::new(TokioIo::new(upgraded)), exporter).await;
+    });
+    let head = [
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL)),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, head, [(header::SEC_WEBSOCKET_ACCEPT, accepted)])
+        .into_response()
 }
 
-async fn serve(fleet: Fleet, socket: AgentSocket, exporter: Option<[u8; 32]>) {
+async fn serve<S>(fleet: Fleet, socket: AgentSocket<S>, exporter: Option<[u8; 32]>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let Ok(place) = fleet.0.handshakes.try_acquire() else {
         metrics::counter!("reeve_handshakes_refused_total").increment(1);
         return;
@@ -98,47 +114,4 @@ async fn serve(fleet: Fleet, socket: AgentSocket, exporter: Option<[u8; 32]>) {
     // A goodbye may still be on its way out.
     let _ = tokio::time::timeout(Duration::from_secs(1), writing).await;
     sender.abort();
-}
-
-/// axum's WebSocket as a transport.
-struct AgentSocket(WebSocket);
-
-impl Stream for AgentSocket {
-    type Item = Result<Bytes, TransportError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            return Poll::Ready(match std::task::ready!(self.0.poll_next_unpin(cx)) {
-                None | Some(Ok(Message::Close(_))) => None,
-                Some(Ok(Message::Binary(bytes))) => Some(Ok(bytes)),
-                Some(Ok(Message::Text(_))) => Some(Err(TransportError::NotBinary("text"))),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Err(error)) => Some(Err(translate(error))),
-            });
-        }
-    }
-}
-
-impl Sink<Bytes> for AgentSocket {
-    type Error = TransportError;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready_unpin(cx).map_err(translate)
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, bytes: Bytes) -> Result<(), Self::Error> {
-        self.0.start_send_unpin(Message::Binary(bytes)).map_err(translate)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_flush_unpin(cx).map_err(translate)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_close_unpin(cx).map_err(translate)
-    }
-}
-
-fn translate(error: axum::Error) -> TransportError {
-    TransportError::Io(error.into_inner())
 }

@@ -5,6 +5,7 @@
 mod accept;
 mod handshake;
 mod session;
+mod socket;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
