@@ -5,8 +5,11 @@
 mod asking;
 mod commands;
 mod copying;
+mod cost;
+mod crowd;
 mod operating;
 mod reading_logs;
+mod swarm;
 mod table;
 mod typing;
 
@@ -20,8 +23,8 @@ const REPETITIONS: usize = 5;
 /// What measures a part.
 type Measure = fn(usize) -> anyhow::Result<serde_json::Value>;
 
-const PARTS: [(&str, Measure); 2] =
-    [("commands", commands::measure), ("operating", operating::measure)];
+const PARTS: [(&str, Measure); 3] =
+    [("commands", commands::measure), ("operating", operating::measure), ("swarm", swarm::measure)];
 
 fn main() -> anyhow::Result<()> {
     let part = std::env::args().nth(1);

@@ -16,6 +16,9 @@ pub enum Unit {
     MebibytesPerSecond,
     PerSecond,
     Mebibytes,
+    Kibibytes,
+    Percent,
+    PerMinute,
 }
 
 impl Unit {
@@ -26,6 +29,9 @@ impl Unit {
             Self::MebibytesPerSecond => "MiB/s",
             Self::PerSecond => "/s",
             Self::Mebibytes => "MiB",
+            Self::Kibibytes => "KiB",
+            Self::Percent => "%",
+            Self::PerMinute => "/min",
         }
     }
 
