@@ -25,6 +25,18 @@ const LIST: &str = "partials";
 /// Bytes that are hashed at once when a transfer goes on.
 const HASH_BYTES: usize = 1024 * 1024;
 
+/// The name of a transfer on this machine: others may share a disk with it and be given the same
+/// thing at the same time, under the same name.
+pub fn own_token(token: &str, state: &Path) -> String {
+    let machine = fs::read("/etc/machine-id").unwrap_or_default();
+    let mut hasher = blake3::Hasher::new();
+    for part in [&machine, state.as_os_str().as_bytes(), token.as_bytes()] {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex().chars().take(32).collect()
+}
+
 /// A file that comes.
 #[derive(Debug)]
 pub struct Partial {

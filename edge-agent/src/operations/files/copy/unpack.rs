@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
 use super::incoming::{Sink, receive};
+use super::partial::own_token;
 use super::read::{hash_zeros, kind_word};
 use super::target::FOLDER_MODE;
 use super::write::{end_of, expect, patient, say};
@@ -45,6 +46,7 @@ pub fn write_tree(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure>
     let mut notes = None;
     let mut ready = WriteReady::default();
     if let Some(token) = &write.resume {
+        let token = own_token(token, &worker.order.state);
         let spot = inside.sibling(format!("{PARTIAL_PREFIX}{token}").as_ref())?;
         let file = spot.open_own()?;
         copying::take_over(&file).map_err(|error| paths::describe(&error, &path))?;
@@ -157,6 +159,7 @@ fn find_root(
 /// Whether a folder has the notes of this transfer in it.
 fn has_begun(write: &FileWrite, worker: &Worker, path: &RemotePath) -> bool {
     let Some(token) = &write.resume else { return false };
+    let token = own_token(token, &worker.order.state);
     let notes = path.join(format!("{PARTIAL_PREFIX}{token}").as_bytes());
     let found = worker.rules.find(&notes, LastLink::Keep);
     found.is_ok_and(|place| place.about.uid == crate::host::users::effective_uid())

@@ -69,7 +69,7 @@ pub fn patient(stdin: &std::fs::File) -> Patient<'_> {
 /// The name under which what came is kept: the transfer's own, or one that nobody finds again.
 fn token_of(write: &FileWrite, worker: &Worker) -> String {
     match &write.resume {
-        Some(token) => token.clone(),
+        Some(token) => partial::own_token(token, &worker.order.state),
         None => blake3::hash(worker.order.id.to_string().as_bytes()).to_hex()[..32].to_owned(),
     }
 }
