@@ -31,6 +31,7 @@ logins_per_minute = 4000000
 pub struct ClusterBuilder {
     database: Database,
     config: String,
+    limits: String,
     data: Option<PathBuf>,
     plain: bool,
     listen: Option<String>,
@@ -66,10 +67,17 @@ impl ClusterBuilder {
         self
     }
 
-    /// More lines for `coordinator.toml`; `[limits]` is taken.
+    /// More lines for `coordinator.toml`; for `[limits]` see [`Self::limits`].
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         text.clone_into(&mut self.config);
+        self
+    }
+
+    /// More lines for `[limits]`.
+    #[must_use]
+    pub fn limits(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.limits);
         self
     }
 
@@ -97,7 +105,7 @@ impl ClusterBuilder {
             folder.path(),
             data,
             postgres.as_ref().map(Postgres::url),
-            format!("{}\n{LIMITS}", self.config),
+            format!("{}\n{LIMITS}{}\n", self.config, self.limits),
         );
         if self.plain {
             coordinator.plain();
@@ -158,6 +166,7 @@ impl Cluster {
         ClusterBuilder {
             database: Database::from_env(),
             config: String::new(),
+            limits: String::new(),
             data: None,
             plain: false,
             listen: None,

@@ -8,7 +8,7 @@ use reeve_protocol::ops::copy_stream::{COPY_FORMAT, CopyRecord, CopyStart};
 use reeve_protocol::ops::{Failure, FileRead, FileWrite, WriteAnswer, WriteReady};
 use tokio::time::Instant;
 
-use super::upload::{Answer, check_end};
+use super::answer::{Answer, check_end};
 use super::{Attempts, Progress, TransferError, Transferred, token_of};
 use crate::api::{JobRequest, OutputTo};
 use crate::{Client, Event};

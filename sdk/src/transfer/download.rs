@@ -9,10 +9,10 @@ use reeve_protocol::ops::{Existing, FileRead, LinkRule, PARTIAL_PREFIX, RemotePa
 use std::os::unix::ffi::OsStrExt;
 use tokio::sync::mpsc;
 
+use super::answer::check_end;
 use super::local_target::{FileSink, LocalPartial, LocalTarget, LookSink, PipeSink, Placing};
 use super::local_tree::TreeSink;
 use super::stream::{Sink, receive};
-use super::upload::check_end;
 use super::{Attempts, Progress, TransferError, Transferred, pipes, token_of};
 use crate::api::JobRequest;
 use crate::{Client, Event};

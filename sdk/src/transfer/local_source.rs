@@ -1,10 +1,10 @@
 //! Files of this side on their way to a machine.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reeve_protocol::ops::copy_stream::{
     COPY_FORMAT, CopiedFile, CopyEnd, CopyRecord, CopyStart, MAX_COPY_DEPTH, is_beneath,
@@ -12,7 +12,6 @@ use reeve_protocol::ops::copy_stream::{
 };
 use reeve_protocol::ops::{Failure, FileEntry, FileKind, RemotePath};
 
-use super::pipes::PipeWriter;
 use super::stream::StreamWriter;
 use super::{Progress, TransferError};
 
@@ -54,6 +53,27 @@ pub fn entry_of(path: RemotePath, about: &Metadata) -> FileEntry {
         target: None,
         hash: None,
     }
+}
+
+/// The entry as a machine is told of it: what means something only here is left out, and what the
+/// file system may change by itself, so that the same file makes the same stream again.
+fn told_of(path: RemotePath, about: &Metadata) -> FileEntry {
+    let entry = entry_of(path, about);
+    let allocated = entry.allocated.min(entry.size);
+    FileEntry { allocated, changed_ns: 0, device: 0, inode: 0, links: 1, ..entry }
+}
+
+/// Where a source really is, and what tells its states apart: of a folder nothing does.
+pub fn identity_of(path: &Path) -> Result<(PathBuf, String), TransferError> {
+    let local = |error| TransferError::local(path, error);
+    let real = fs::canonicalize(path).map_err(local)?;
+    let about = fs::metadata(path).map_err(local)?;
+    if about.is_dir() {
+        return Ok((real, String::new()));
+    }
+    let entry = entry_of(RemotePath::new(""), &about);
+    let state = format!("{} {} {} {}", entry.device, entry.inode, entry.size, entry.modified_ns);
+    Ok((real, state))
 }
 
 /// Where a transfer goes on, and how it travels.
@@ -107,7 +127,7 @@ pub fn hash_prefix(file: &File, length: u64) -> io::Result<blake3::Hasher> {
 }
 
 fn begin(
-    out: &mut StreamWriter<PipeWriter>,
+    out: &mut StreamWriter<impl Write>,
     plan: &Plan<'_>,
     tree: bool,
     any_size: bool,
@@ -130,12 +150,12 @@ pub fn send_file(
     file: &File,
     about: &Metadata,
     hasher: blake3::Hasher,
-    to: PipeWriter,
+    to: impl Write,
     plan: &Plan<'_>,
 ) -> Result<u64, TransferError> {
     let local = |error| TransferError::local(path, error);
     let mut out = StreamWriter::new(to, plan.compress).map_err(local)?;
-    let mut entry = entry_of(RemotePath::new(path.as_os_str().as_bytes()), about);
+    let mut entry = told_of(RemotePath::new(path.as_os_str().as_bytes()), about);
     if plan.listing {
         let hash = hash_prefix(file, entry.size).map_err(local)?.finalize();
         entry.hash = Some(hash.to_hex().to_string());
@@ -158,7 +178,7 @@ fn send_content(
     file: &File,
     entry: &FileEntry,
     mut hasher: blake3::Hasher,
-    out: &mut StreamWriter<PipeWriter>,
+    out: &mut StreamWriter<impl Write>,
     plan: &Plan<'_>,
 ) -> Result<CopiedFile, TransferError> {
     let local = |error| TransferError::local(path, error);
@@ -193,7 +213,7 @@ fn send_content(
     Ok(CopiedFile { size: at, hash: hasher.finalize().to_hex().to_string(), changed })
 }
 
-fn send_with_holes(out: &mut StreamWriter<PipeWriter>, bytes: &[u8]) -> io::Result<()> {
+fn send_with_holes(out: &mut StreamWriter<impl Write>, bytes: &[u8]) -> io::Result<()> {
     let is_hole = |piece: &[u8]| piece.len() == HOLE_BYTES && piece.iter().all(|byte| *byte == 0);
     for group in
         bytes.chunks(HOLE_BYTES).collect::<Vec<_>>().chunk_by(|a, b| is_hole(a) == is_hole(b))
@@ -212,7 +232,7 @@ fn send_with_holes(out: &mut StreamWriter<PipeWriter>, bytes: &[u8]) -> io::Resu
 pub fn send_reader(
     mut reader: impl Read,
     mode: u32,
-    to: PipeWriter,
+    to: impl Write,
     plan: &Plan<'_>,
 ) -> Result<u64, TransferError> {
     let local = |error| TransferError::local(Path::new("-"), error);
@@ -262,13 +282,13 @@ pub fn send_reader(
 }
 
 /// Writes a folder with everything in it as a stream. What cannot be read is left out and told of.
-pub fn send_tree(root: &Path, to: PipeWriter, plan: &Plan<'_>) -> Result<u64, TransferError> {
+pub fn send_tree(root: &Path, to: impl Write, plan: &Plan<'_>) -> Result<u64, TransferError> {
     let local = |error| TransferError::local(root, error);
     let out = StreamWriter::new(to, plan.compress).map_err(local)?;
     let mut tree = Tree { out, plan, entries: 0, skipped: 0, sent: 0 };
     begin(&mut tree.out, plan, true, plan.live).map_err(local)?;
     let about = fs::metadata(root).map_err(local)?;
-    tree.entry(&entry_of(RemotePath::new(""), &about)).map_err(local)?;
+    tree.entry(&told_of(RemotePath::new(""), &about)).map_err(local)?;
     tree.folder(root, &[], 0)?;
     let end = CopyEnd { entries: tree.entries, skipped: tree.skipped };
     tree.out.document(CopyRecord::End, &end).map_err(local)?;
@@ -276,15 +296,15 @@ pub fn send_tree(root: &Path, to: PipeWriter, plan: &Plan<'_>) -> Result<u64, Tr
     Ok(tree.sent)
 }
 
-struct Tree<'p> {
-    out: StreamWriter<PipeWriter>,
+struct Tree<'p, W: Write> {
+    out: StreamWriter<W>,
     plan: &'p Plan<'p>,
     entries: u64,
     skipped: u64,
     sent: u64,
 }
 
-impl Tree<'_> {
+impl<W: Write> Tree<'_, W> {
     fn entry(&mut self, entry: &FileEntry) -> io::Result<()> {
         self.entries += 1;
         self.out.document(CopyRecord::Entry, entry)
@@ -330,7 +350,7 @@ impl Tree<'_> {
                     continue;
                 }
             };
-            let mut entry = entry_of(path.clone(), &about);
+            let mut entry = told_of(path.clone(), &about);
             self.plan.progress.entry(&path);
             match entry.kind {
                 FileKind::Directory if depth + 1 < MAX_COPY_DEPTH => {
@@ -360,7 +380,7 @@ impl Tree<'_> {
         path: RemotePath,
     ) -> Result<(), TransferError> {
         let local = |error| TransferError::local(place, error);
-        let mut entry = entry_of(path, about);
+        let mut entry = told_of(path, about);
         if self.plan.listing {
             let hash = hash_prefix(file, entry.size).map_err(local)?.finalize();
             entry.hash = Some(hash.to_hex().to_string());

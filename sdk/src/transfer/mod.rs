@@ -1,8 +1,11 @@
 //! Files up to machines and down from them: with progress, gone on with where a transfer stopped,
 //! and compared by hash before anything gets its name.
 
+mod answer;
 mod between;
 mod download;
+mod fan_out;
+mod hand_out;
 mod local_source;
 #[cfg(not(fuzzing))]
 mod local_target;
@@ -13,6 +16,7 @@ mod local_tree;
 #[cfg(fuzzing)]
 pub mod local_tree;
 mod pipes;
+mod replay;
 #[cfg(not(fuzzing))]
 mod stream;
 #[cfg(fuzzing)]
@@ -29,6 +33,7 @@ use reeve_protocol::ops::{Failure, RemotePath, WriteDeed};
 
 pub use between::Across;
 pub use download::{Download, has_begun};
+pub use fan_out::{FanOut, ManyProgress};
 pub use local_target::{LocalTarget, Placing};
 pub use upload::{LocalSource, Upload};
 
@@ -177,6 +182,14 @@ impl Attempts {
         reached: u64,
         progress: &dyn Progress,
     ) -> Result<(), TransferError> {
+        let Some(pause) = self.pause(&error, reached) else { return Err(error) };
+        progress.interrupted(&error.to_string());
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// How long to wait before the next attempt; `None` when there is to be none.
+    fn pause(&mut self, error: &TransferError, reached: u64) -> Option<Duration> {
         if reached > self.reached {
             self.reached = reached;
             self.backoff = Backoff::new();
@@ -185,12 +198,10 @@ impl Attempts {
         // What never began is told at once: the name is wrong, the machine is off.
         let began = reached > 0 || !self.first;
         if !began || !error.may_go_on() || self.last_progress.elapsed() > self.limit {
-            return Err(error);
+            return None;
         }
         self.first = false;
-        progress.interrupted(&error.to_string());
-        tokio::time::sleep(self.backoff.pause(None)).await;
-        Ok(())
+        Some(self.backoff.pause(None))
     }
 }
 

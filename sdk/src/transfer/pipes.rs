@@ -35,6 +35,13 @@ pub struct PipeWriter {
     piece: BytesMut,
 }
 
+impl PipeWriter {
+    /// Whether nobody takes anything any more.
+    pub fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
+}
+
 impl Write for PipeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.piece.extend_from_slice(bytes);
@@ -59,19 +66,26 @@ pub struct UpReader {
     piece: Bytes,
 }
 
+impl UpReader {
+    /// Waits until the next bytes, or the end, are there.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.piece.is_empty() {
+            match self.from.poll_recv(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(piece) => self.piece = piece.unwrap_or_default(),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 impl AsyncRead for UpReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.piece.is_empty() {
-            match self.from.poll_recv(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Ready(Some(piece)) => self.piece = piece,
-            }
-        }
+        std::task::ready!(self.poll_ready(context));
         let count = self.piece.len().min(into.remaining());
         into.put_slice(&self.piece.split_to(count));
         Poll::Ready(Ok(()))

@@ -2,21 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use reeve_protocol::ops::{
-    Failure, FileWrite, RemotePath, WriteAnswer, WriteDeed, WriteDone, WriteReady,
-};
-use reeve_protocol::{OperationId, Stream};
+use reeve_protocol::OperationId;
+use reeve_protocol::ops::{Failure, FileWrite, RemotePath, WriteAnswer, WriteReady};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::local_source::{self, LEFT_OUT_HERE, Plan};
+use super::answer::Answer;
+use super::local_source::{self, Plan};
 use super::{Attempts, Progress, TransferError, Transferred, pipes, token_of};
-use crate::api::{JobRequest, Operation};
-use crate::{Answered, Client, Event, Follow};
-
-/// Bytes of stderr that are kept; a worker says little.
-const MAX_STDERR: usize = 256 * 1024;
+use crate::Client;
+use crate::api::JobRequest;
 
 /// Content that never fits what was sent is tried again so often: then it is no accident.
 const MISMATCHES: u32 = 2;
@@ -148,15 +144,7 @@ fn is_broken_pipe(error: &TransferError) -> bool {
 
 /// Names the transfer of just this file or folder to just this place.
 fn name_transfer(upload: &Upload, path: &Path) -> Result<String, TransferError> {
-    let local = |error| TransferError::local(path, error);
-    let real = std::fs::canonicalize(path).map_err(local)?;
-    let about = std::fs::metadata(path).map_err(local)?;
-    let entry = local_source::entry_of(RemotePath::new(""), &about);
-    let state = if about.is_dir() {
-        String::new()
-    } else {
-        format!("{} {} {} {}", entry.device, entry.inode, entry.size, entry.modified_ns)
-    };
+    let (real, state) = local_source::identity_of(path)?;
     Ok(token_of(&[
         upload.machine.as_bytes(),
         real.as_os_str().as_bytes(),
@@ -235,122 +223,5 @@ impl Progress for Meter {
     }
     fn skipped(&self, failure: &Failure) {
         self.inner.skipped(failure);
-    }
-}
-
-/// What a machine says while it writes.
-pub(super) struct Answer {
-    follow: Follow,
-    operation: Option<Box<Operation>>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    would: Vec<(RemotePath, WriteDeed, u64)>,
-    done: Option<WriteDone>,
-}
-
-impl Answer {
-    pub(super) fn new(follow: Follow) -> Self {
-        Self {
-            follow,
-            operation: None,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            would: Vec::new(),
-            done: None,
-        }
-    }
-
-    pub(super) fn operation(&self) -> Result<OperationId, TransferError> {
-        self.operation.as_ref().map(|operation| operation.id).ok_or_else(|| {
-            TransferError::Refused("the coordinator told of no operation".to_owned())
-        })
-    }
-
-    /// The next line of the answer; `None` when the operation has ended. Loses nothing when it is
-    /// dropped before it is ready.
-    pub(super) async fn next(
-        &mut self,
-        progress: &dyn Progress,
-    ) -> Result<Option<WriteAnswer>, TransferError> {
-        loop {
-            if let Some(end) = self.stdout.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.stdout.drain(..=end).collect();
-                if let Ok(answer) = serde_json::from_slice(&line) {
-                    return Ok(Some(answer));
-                }
-                continue;
-            }
-            match self.follow.next().await? {
-                None => return Ok(None),
-                Some(Event::Operation(operation)) => {
-                    if self.operation.is_none() {
-                        progress.operation(operation.id);
-                    }
-                    self.operation = Some(operation);
-                }
-                Some(Event::Output(output)) => {
-                    let kept = match output.stream {
-                        Stream::Stdout => &mut self.stdout,
-                        Stream::Stderr => &mut self.stderr,
-                    };
-                    if kept.len() < MAX_STDERR {
-                        kept.extend_from_slice(&output.bytes);
-                    }
-                }
-                Some(Event::Interrupted { why }) => progress.interrupted(&why),
-                Some(Event::Job(_) | Event::Gap { .. } | Event::Resumed) => {}
-            }
-        }
-    }
-
-    pub(super) fn keep(&mut self, answer: WriteAnswer) {
-        match answer {
-            WriteAnswer::Ready(_) => {}
-            WriteAnswer::Would(would) => self.would.push((would.path, would.deed, would.size)),
-            WriteAnswer::Written(done) => self.done = Some(done),
-        }
-    }
-
-    /// What it came to.
-    pub(super) fn finish(
-        self,
-        sent: u64,
-        progress: &dyn Progress,
-    ) -> Result<Transferred, TransferError> {
-        let operation = self.operation.ok_or_else(|| {
-            TransferError::Refused("the coordinator told of no operation".to_owned())
-        })?;
-        for warning in check_end(*operation, &self.stderr)? {
-            // What this side left out it has told of itself.
-            if warning.code != LEFT_OUT_HERE {
-                progress.skipped(&warning);
-            }
-        }
-        let mut transferred = Transferred { sent, would: self.would, ..Transferred::default() };
-        if let Some(done) = self.done {
-            transferred.entries = done.entries;
-            transferred.bytes = done.bytes;
-            transferred.skipped = done.skipped;
-            transferred.hash = done.hash;
-            transferred.deed = Some(done.deed);
-            transferred.path = done.path;
-        }
-        Ok(transferred)
-    }
-}
-
-/// Whether an operation did what was asked, and what it left out; else why not.
-pub(super) fn check_end(
-    operation: Operation,
-    stderr: &[u8],
-) -> Result<Vec<Failure>, TransferError> {
-    let machine = operation.machine.clone();
-    let answered = Answered::new(operation.clone(), Vec::new(), stderr);
-    match answered.failure {
-        None => Ok(answered.warnings),
-        Some(failure) if operation.exit_code == Some(1) && operation.reason.is_none() => {
-            Err(TransferError::Machine(failure, machine))
-        }
-        Some(_) => Err(TransferError::Ended(Box::new(operation))),
     }
 }
