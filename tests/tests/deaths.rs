@@ -134,6 +134,28 @@ fn command_whose_agent_dies_again_and_again_runs_once() {
 }
 
 #[test]
+fn stopping_coordinator_waits_for_nobody_who_only_watches() {
+    // Whoever stops it would otherwise wait for as long as it may take at most.
+    let mut cluster = Cluster::builder().config("[drain]\ntimeout = '10m'").start();
+    let _web = cluster.agent("web-1").start();
+    let gate = Gate::in_folder(cluster.folder());
+    let mut run = cluster.spawn_reeve(["run", "web-1", "--shell", &gate.count(0)]);
+    run.wait_for("\n1000\n");
+    let id = cluster.last_operation().id.to_string();
+    let api = cluster.api.clone();
+    let path = format!("/api/operations/{id}/output?stream=stdout&from=0&follow=true");
+    let watched = std::thread::spawn(move || {
+        api.send(reqwest::Method::GET, &path, &[], Vec::new()).map(|answer| answer.body.len())
+    });
+    let status = cluster.coordinator.stop(Duration::from_secs(60));
+    assert!(status.success(), "{status}");
+    let _cut_off = watched.join().expect("the watcher ends too");
+    gate.open();
+    cluster.coordinator.start();
+    run.finish().expect_code(0).expect_stdout(&Gate::counted());
+}
+
+#[test]
 fn stopping_coordinator_tells_agents_and_they_come_back() {
     let mut cluster = Cluster::start();
     let web = cluster.agent("web-1").start();

@@ -12,12 +12,12 @@ pub(crate) mod testing;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reeve_protocol::{CoordinatorId, Envelope, GoodbyeReason, MachineId};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::Clock;
 use crate::history::Histories;
@@ -72,7 +72,8 @@ struct Inner {
     /// Machines whose session ended since the last time anybody wrote down when they were seen.
     departed: Mutex<HashMap<MachineId, i64>>,
     handshakes: Semaphore,
-    draining: AtomicBool,
+    /// Ends with the coordinator's tasks at the latest.
+    draining: CancellationToken,
     events: mpsc::Sender<Event>,
     bulk: mpsc::Sender<(Arc<Session>, Envelope)>,
 }
@@ -89,6 +90,7 @@ impl Fleet {
     ) -> (Self, Inbox) {
         let (events, events_out) = mpsc::channel(EVENT_QUEUE);
         let (bulk, bulk_out) = mpsc::channel(BULK_QUEUE);
+        let draining = tasks.token().child_token();
         let fleet = Self(Arc::new(Inner {
             machines,
             histories,
@@ -98,7 +100,7 @@ impl Fleet {
             sessions: Mutex::default(),
             departed: Mutex::default(),
             handshakes: Semaphore::new(MAX_HANDSHAKES),
-            draining: AtomicBool::new(false),
+            draining,
             events,
             bulk,
         }));
@@ -139,7 +141,7 @@ impl Fleet {
     /// Takes no more sessions and sends everybody away, spread over a time so that they do not come
     /// back all at once.
     pub fn drain(&self, spread: Duration) {
-        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.draining.cancel();
         let sessions: Vec<_> = self.sessions().values().cloned().collect();
         for session in sessions {
             let wait = spread.mul_f64(rand::random());
@@ -150,7 +152,14 @@ impl Fleet {
     /// Whether no more sessions are taken.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::Relaxed)
+        self.0.draining.is_cancelled()
+    }
+
+    /// Cancelled when draining starts: whoever would wait for something from a machine waits in vain
+    /// from then on.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.0.draining.clone()
     }
 
     /// Puts a session in place. The one it replaces is told to go.

@@ -229,7 +229,7 @@ impl Source {
     /// # Errors
     /// When it cannot be read, or the coordinator stops.
     pub async fn next(&mut self) -> Result<Option<Say>, ApiError> {
-        let stop = self.operations.0.tasks.token();
+        let stop = self.operations.draining();
         loop {
             if let Some(say) = self.queue.pop_front() {
                 return Ok(Some(say));

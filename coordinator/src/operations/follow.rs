@@ -138,7 +138,7 @@ impl Follower {
     async fn run_inner(&mut self) -> Result<(), Stop> {
         self.send_job().await?;
         self.load_all(true).await?;
-        let stop = self.operations.0.tasks.token();
+        let stop = self.operations.draining();
         loop {
             self.pump().await?;
             if self.open.is_empty() {

@@ -38,6 +38,7 @@ use http::StatusCode;
 use reeve_protocol::{Control, JobId, MachineId, OperationId, SignalName};
 use reeve_sdk::api::{InputAccepted, Job, Operation, OperationState};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::Clock;
 use crate::config::Limits;
@@ -252,6 +253,13 @@ impl Operations {
         reason: &str,
     ) -> Result<(), ApiError> {
         self.ask_to_cancel(&principal.name, target, reason).await
+    }
+
+    /// Cancelled as soon as the coordinator begins to stop. Whoever watches lets go then, and asks
+    /// the next one: the stop would wait for them, and nothing more comes from the machines.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.0.fleet.draining()
     }
 
     async fn ask_to_cancel(

@@ -89,7 +89,7 @@ struct Over;
 
 impl Watcher {
     async fn run(mut self, mut news: broadcast::Receiver<TaskNews>) -> Result<(), Over> {
-        let stop = self.assistant.0.tasks.token();
+        let stop = self.assistant.0.operations.draining();
         loop {
             // What is recorded, which is also what was missed by being too slow.
             if self.catch_up().await? {

@@ -136,7 +136,7 @@ impl Watcher {
         mut changes: broadcast::Receiver<Change>,
         since_us: i64,
     ) -> Result<(), Over> {
-        let stop = self.operations.0.tasks.token();
+        let stop = self.operations.draining();
         let mut since_us = since_us;
         let mut look = true;
         loop {

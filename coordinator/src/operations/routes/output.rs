@@ -120,7 +120,7 @@ async fn copy(
 ) -> Result<(), ApiError> {
     let mut changes = operations.0.hub.watch_job(job);
     let mut reader = operations.reader(id, choice, from);
-    let stop = operations.0.tasks.token();
+    let stop = operations.draining();
     loop {
         // Read the row first: what is durable by then is what is read before the end is believed.
         let Some(row) = operations.load(id).await? else { return Ok(()) };
