@@ -52,6 +52,7 @@ on_each_database! {
         let cluster = builder.start();
         let proxy = Proxy::to(cluster.coordinator.address());
         let mut web = cluster.agent("web-1").dials(&proxy.url()).start();
+        cluster.reeve(["run", "web-1", "--", "true"]).expect_code(0);
         let file = cluster.folder().join("starts");
         proxy.hold(Direction::Down);
         let job = cluster.submit(&request(&format!("echo start >> {}", file.display())));
@@ -71,15 +72,21 @@ on_each_database! {
     /// of the operation are gone as if it had never been asked. Only the boot id tells.
     fn power_cut_that_loses_the_journals_last_words_starts_nothing_twice(builder) {
         let cluster = builder.start();
-        let mut web = cluster.agent("web-1").start();
+        let proxy = Proxy::to(cluster.coordinator.address());
+        let mut web = cluster.agent("web-1").dials(&proxy.url()).start();
+        cluster.reeve(["run", "web-1", "--", "true"]).expect_code(0);
         let file = cluster.folder().join("starts");
         let before = cluster.folder().join("journal-before");
         fs::copy(web.state().join("journal"), &before).expect("copy the journal");
         let gate = Gate::in_folder(cluster.folder());
         let line = format!("echo start >> {}; {}", file.display(), gate.wait());
+        // Nobody hears that it started.
+        proxy.hold(Direction::Up);
         let job = cluster.submit(&request(&line));
         eventually("it has started", LIMIT, || file.exists());
         web.power_off();
+        assert_eq!(cluster.operations(job.id)[0].state, OperationState::Sent);
+        proxy.thaw();
         fs::copy(&before, web.state().join("journal")).expect("the journal of before");
         let folders = fs::read_dir(web.state().join("operations")).expect("a folder").flatten();
         for folder in folders.filter(|f| f.file_name().to_string_lossy().contains('-')) {
@@ -87,11 +94,12 @@ on_each_database! {
         }
         gate.open();
         web.restart();
-        eventually("it is lost", LIMIT, || {
-            cluster.operations(job.id)[0].state == OperationState::Lost
-        });
+        eventually("it has ended", LIMIT, || cluster.operations(job.id)[0].state.is_terminal());
         cluster.reeve(["run", "web-1", "--", "true"]).expect_code(0);
         assert_eq!(starts(&file), "start\n");
+        let operation = &cluster.operations(job.id)[0];
+        assert_eq!(operation.state, OperationState::Lost);
+        assert_eq!(operation.reason.as_ref().expect("a reason").code, "rebooted");
     }
 }
 
