@@ -30,6 +30,13 @@ const SAMPLE: usize = 8;
 /// at even distances behind them.
 const DEEP: u64 = 8;
 
+/// What came of one story.
+struct Told {
+    injected: Injected,
+    /// Of a command, of a copy to the machine and of one from it.
+    codes: [i32; 3],
+}
+
 /// A machine, a coordinator, a file with known content, and a place where commands leave a mark.
 struct Stage {
     cluster: Cluster,
@@ -59,7 +66,7 @@ impl Stage {
     }
 
     /// Tells one story. What is wrong with how it ended, if anything.
-    fn tell(&mut self, fault: &SyscallFault) -> Result<Injected, String> {
+    fn tell(&mut self, fault: &SyscallFault) -> Result<Told, String> {
         self.count += 1;
         let name = format!("{}", self.count);
         let coordinator = fault.of == "coordinator";
@@ -115,8 +122,8 @@ impl Stage {
             Err(_) => {}
         }
         let injected = injector.detach();
+        let codes = [run.code, up.code, down.code];
         if std::env::var_os("REEVE_SYSCALL_FAULTS").is_some() {
-            let codes = [run.code, up.code, down.code];
             println!("{fault}: {} calls, {:?}, codes {codes:?}", injected.counted, injected.hits);
             for finished in [&run, &up, &down].iter().filter(|finished| finished.code != 0) {
                 println!("    {}", finished.stderr.trim_end());
@@ -127,7 +134,7 @@ impl Stage {
             wrong.push(format!("started {} times", starts()));
         }
         if wrong.is_empty() {
-            Ok(injected)
+            Ok(Told { injected, codes })
         } else {
             Err(format!("{:?}: {}", injected.hits, wrong.join("\n")))
         }
@@ -194,7 +201,7 @@ impl Stage {
     /// How many calls of a sort a program makes in a story, by trying one that never comes.
     fn count(&mut self, of: &'static str, call: &'static str) -> u64 {
         let never = SyscallFault { of, call, error: "EIO", at: u64::MAX / 2, times: 1 };
-        self.tell(&never).expect("all is well without a fault").counted
+        self.tell(&never).expect("all is well without a fault").injected.counted
     }
 }
 
@@ -277,7 +284,7 @@ fn failing_system_calls_are_no_false_success_and_no_second_start() {
     for fault in faults {
         // What a story left behind must not be held against the next one.
         match catch_unwind(AssertUnwindSafe(|| stage.tell(&fault))) {
-            Ok(Ok(injected)) => {
+            Ok(Ok(Told { injected, .. })) => {
                 told += 1;
                 if !injected.hits.is_empty() {
                     hits += 1;
@@ -301,4 +308,35 @@ fn failing_system_calls_are_no_false_success_and_no_second_start() {
     println!("{told} stories, {hits} with a fault that happened, in {hit:?}");
     assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n\n"));
     assert!(hits > 0, "no fault happened: nothing was shown");
+}
+
+/// Each of these has to happen, and nobody may notice.
+fn nobody_notices(faults: &[&str]) {
+    require_root("another user's processes may be traced by root only");
+    let mut stage = Stage::new();
+    for fault in faults.iter().map(|text| one(text)) {
+        let told = stage.tell(&fault).unwrap_or_else(|why| panic!("{fault}: {why}"));
+        assert!(!told.injected.hits.is_empty(), "{fault} did not happen");
+        assert_eq!(told.codes, [0; 3], "{fault}: {:?}", told.injected.hits);
+    }
+}
+
+/// Only some file systems are interrupted (those over networks, FUSE), but then at any call.
+#[test]
+fn interrupted_calls_are_made_again() {
+    nobody_notices(&[
+        "agent:rename:EINTR:1",
+        "keeper:write:EINTR:2",
+        "keeper:open:EINTR:1",
+        "keeper:open:EINTR:5",
+        "worker:sync:EINTR:2",
+        "worker:rename:EINTR:1",
+        "worker:open:EINTR:8",
+        "worker:truncate:EINTR:2",
+    ]);
+}
+
+#[test]
+fn disk_that_fails_for_a_moment_costs_a_running_command_nothing() {
+    nobody_notices(&["keeper:write:EIO:2+3", "keeper:write:EIO:4", "keeper:open:EIO:5"]);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::fs::{
     Advice, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Timespec, Timestamps, Uid,
 };
+use rustix::io::retry_on_intr;
 use rustix::process::{Flock, FlockType, PidfdFlags, Signal};
 
 use super::pipe::{self, Interest};
@@ -26,8 +27,9 @@ const TAKE_OVER: Duration = Duration::from_secs(5);
 /// What syncfs(2) says.
 pub fn sync_file_system(of: impl AsFd) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(of, ".", flags, Mode::empty())?;
-    Ok(rustix::fs::syncfs(opened)?)
+    let of = of.as_fd();
+    let opened = retry_on_intr(|| rustix::fs::openat(of, ".", flags, Mode::empty()))?;
+    Ok(retry_on_intr(|| rustix::fs::syncfs(&opened))?)
 }
 
 /// Sets permission bits.
@@ -90,7 +92,9 @@ pub fn next_data(file: impl AsFd, from: u64) -> io::Result<Option<(u64, u64)>> {
 /// # Errors
 /// `StorageFull` and the like.
 pub fn take_room(file: impl AsFd, from: u64, length: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, length) {
+    let file = file.as_fd();
+    let reserve = || rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, length);
+    match retry_on_intr(reserve) {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
         other => Ok(other?),
     }

@@ -6,12 +6,15 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 /// Files are for their owner only.
 const OWNER_ONLY: Mode = Mode::RUSR.union(Mode::WUSR);
 
 fn open_with(folder: impl AsFd, name: &str, flags: OFlags) -> io::Result<File> {
-    Ok(File::from(rustix::fs::openat(folder, name, flags | OFlags::CLOEXEC, OWNER_ONLY)?))
+    let folder = folder.as_fd();
+    let open = || rustix::fs::openat(folder, name, flags | OFlags::CLOEXEC, OWNER_ONLY);
+    Ok(File::from(retry_on_intr(open)?))
 }
 
 /// Opens a file to read it.
@@ -44,7 +47,7 @@ pub fn open_or_create(folder: impl AsFd, name: &str) -> io::Result<File> {
 /// What rename(2) says.
 pub fn rename(folder: impl AsFd, from: &str, to: &str) -> io::Result<()> {
     let folder = folder.as_fd();
-    Ok(rustix::fs::renameat(folder, from, folder, to)?)
+    Ok(retry_on_intr(|| rustix::fs::renameat(folder, from, folder, to))?)
 }
 
 /// Removes a file.
@@ -52,7 +55,8 @@ pub fn rename(folder: impl AsFd, from: &str, to: &str) -> io::Result<()> {
 /// # Errors
 /// What unlink(2) says.
 pub fn remove(folder: impl AsFd, name: &str) -> io::Result<()> {
-    Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+    let folder = folder.as_fd();
+    Ok(retry_on_intr(|| rustix::fs::unlinkat(folder, name, AtFlags::empty()))?)
 }
 
 /// Names of everything in the folder; names that are no UTF-8 are none of ours and left out.
@@ -61,7 +65,8 @@ pub fn remove(folder: impl AsFd, name: &str) -> io::Result<()> {
 /// What readdir(3) says.
 pub fn list(folder: impl AsFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
+    let folder = folder.as_fd();
+    for entry in retry_on_intr(|| rustix::fs::Dir::read_from(folder))? {
         names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
     }
     Ok(names)
@@ -78,7 +83,7 @@ pub fn write_at(file: &File, head: &[u8], tail: &[u8], offset: u64) -> io::Resul
             io::IoSlice::new(head.get(done..).unwrap_or_default()),
             io::IoSlice::new(&tail[done.saturating_sub(head.len())..]),
         ];
-        match rustix::io::pwritev(file, &parts, offset + done as u64)? {
+        match retry_on_intr(|| rustix::io::pwritev(file, &parts, offset + done as u64))? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             count => done += count,
         }
@@ -104,7 +109,8 @@ pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
 /// # Errors
 /// What flock(2) says.
 pub fn wait_for_lock(file: impl AsFd) -> io::Result<()> {
-    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)?)
+    let file = file.as_fd();
+    Ok(retry_on_intr(|| rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive))?)
 }
 
 /// Makes an empty file share another one's content, where the file system can (FICLONE,
@@ -170,7 +176,15 @@ pub fn set_modified(file: impl AsFd, at_ns: i64) -> io::Result<()> {
 /// # Errors
 /// What it says.
 pub fn sync_file_system(on: impl AsFd) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(on)?)
+    let on = on.as_fd();
+    Ok(retry_on_intr(|| rustix::fs::syncfs(on))?)
+}
+
+/// Whether an error says that the disk did not do it, which a disk behind a network or a loose cable may do
+/// the next time (EIO).
+#[must_use]
+pub fn is_disk_failing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Whether an error says that the disk, or the share of it we may use, is full.

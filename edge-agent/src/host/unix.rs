@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 /// What open(2) says.
 pub fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
 }
 
 fn short_path(folder: BorrowedFd<'_>, name: &str) -> String {
@@ -26,7 +26,8 @@ fn short_path(folder: BorrowedFd<'_>, name: &str) -> String {
 /// What bind(2) says.
 pub fn listen(folder: impl AsFd, name: &str) -> io::Result<std::os::unix::net::UnixListener> {
     let folder = folder.as_fd();
-    match rustix::fs::unlinkat(folder, name, rustix::fs::AtFlags::empty()) {
+    let remove = || rustix::fs::unlinkat(folder, name, rustix::fs::AtFlags::empty());
+    match rustix::io::retry_on_intr(remove) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }

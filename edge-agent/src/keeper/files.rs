@@ -165,6 +165,12 @@ impl FileError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether the disk failed, which may pass.
+    #[must_use]
+    pub fn is_disk_failing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if host::files::is_disk_failing(source))
+    }
+
     /// Whether the disk is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {

@@ -354,10 +354,15 @@ impl Keeper {
 
 /// Writes the exit file, however long the disk stays full: without it the result would be lost.
 fn write_exit(folder: &OwnedFd, result: &OperationResult) -> io::Result<()> {
+    let mut failed = 0;
     loop {
         match files::write(folder, result) {
             Ok(()) => return Ok(()),
             Err(error) if error.is_disk_full() => {
+                pipe::pause(DISK_RETRY);
+            }
+            Err(error) if error.is_disk_failing() && failed < spool::PATIENCE => {
+                failed += 1;
                 pipe::pause(DISK_RETRY);
             }
             Err(error) => return Err(io::Error::other(error)),

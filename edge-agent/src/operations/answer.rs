@@ -128,7 +128,7 @@ fn settle(
 fn spool(operations: &Operations, path: &Path, bytes: &[u8]) -> Result<Totals, Refusal> {
     let folder = host::unix::open_folder(path).map_err(|error| describe_state(&error))?;
     let limit = operations.inner.settings.spool_bytes;
-    let mut spool = SpoolWriter::new(folder, limit, SEGMENT_BYTES, SpoolFull::Block);
+    let mut spool = SpoolWriter::new(folder, limit, SEGMENT_BYTES, SpoolFull::Block).impatient();
     if bytes.len() as u64 > spool.room() {
         return Err(refusal("failed", "the answer is larger than the spool"));
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use reeve_protocol::OperationId;
 use reeve_protocol::ops::Failure;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::place::proc_path;
 use super::spot::rename_at;
@@ -36,7 +36,8 @@ impl Draft {
         let temporary = OsString::from(format!("{DRAFT_PREFIX}{operation}"));
         let mode = Mode::RUSR | Mode::WUSR;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let unnamed = rustix::fs::openat(&folder.fd, ".", flags | OFlags::TMPFILE, mode);
+        let open = || rustix::fs::openat(&folder.fd, ".", flags | OFlags::TMPFILE, mode);
+        let unnamed = retry_on_intr(open);
         let fd = match unnamed {
             Ok(fd) => fd,
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
@@ -51,7 +52,7 @@ impl Draft {
         let flags =
             OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
-        let fd = rustix::fs::openat(&folder.fd, &temporary, flags, mode)?;
+        let fd = retry_on_intr(|| rustix::fs::openat(&folder.fd, &temporary, flags, mode))?;
         Ok(Self { file: fd.into(), folder, temporary, is_named: true })
     }
 
@@ -88,7 +89,9 @@ impl Draft {
             let unnamed = proc_path(self.file.as_fd());
             let link = |name: &OsStr| {
                 let flags = AtFlags::SYMLINK_FOLLOW;
-                rustix::fs::linkat(CWD, unnamed.as_str(), &self.folder.fd, name, flags)
+                let link =
+                    || rustix::fs::linkat(CWD, unnamed.as_str(), &self.folder.fd, name, flags);
+                retry_on_intr(link)
             };
             if replace == Replace::Never {
                 return Ok(link(name)?);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use reeve_protocol::ops::{Failure, FileKind, RemotePath};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{describe, mounts};
 
@@ -244,13 +244,15 @@ impl Place {
     /// What open(2) says.
     pub fn open_folder(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?)
+        Ok(retry_on_intr(|| rustix::fs::openat(&self.fd, ".", flags, Mode::empty()))?)
     }
 
     /// The same thing, opened anew. Never waits, never becomes this process's terminal.
     fn reopen(&self, flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        Ok(File::from(rustix::fs::open(proc_path(self.fd.as_fd()), flags, Mode::empty())?))
+        let path = proc_path(self.fd.as_fd());
+        let open = || rustix::fs::open(path.as_str(), flags, Mode::empty());
+        Ok(File::from(retry_on_intr(open)?))
     }
 
     /// Changes its permission bits. A symbolic link has none.

@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::place::real_path;
 
@@ -54,7 +54,8 @@ pub fn open(path: &Path, last: LastLink, without_openat2: bool) -> Result<OwnedF
         flags |= OFlags::NOFOLLOW;
     }
     let how = ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), how) {
+    let open = || rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), how);
+    match retry_on_intr(open) {
         Ok(fd) => Ok(fd),
         // ENOSYS: an older kernel. EPERM: a container's filter that does not know the call. For all
         // else the steps tell where it came to an end.
@@ -80,7 +81,8 @@ fn open_by_steps(path: &Path, last: LastLink) -> Result<OwnedFd, Stopped> {
             at: real_path(here.as_fd()).ok().map(|folder| folder.join(&name)),
         };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let next = rustix::fs::openat(&here, &name, flags, Mode::empty()).map_err(stop)?;
+        let next = retry_on_intr(|| rustix::fs::openat(&here, &name, flags, Mode::empty()))
+            .map_err(stop)?;
         let stat = rustix::fs::fstat(&next).map_err(stop)?;
         let is_last = rest.is_empty() && !has_slash;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
@@ -126,7 +128,7 @@ fn is_magic(folder: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
 /// Opens a name in a folder, never through a link.
 pub fn open_in(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+    Ok(retry_on_intr(|| rustix::fs::openat(folder, name, flags, Mode::empty()))?)
 }
 
 /// A path without links as far as it is there, the rest of it as it is.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use reeve_protocol::OperationId;
 use reeve_protocol::ops::{Failure, RemotePath};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::draft::Draft;
 use super::{Place, Rules, describe, resolve};
@@ -102,7 +102,7 @@ impl Spot {
     pub fn make_folder(&self, mode: u32) -> Result<Place, Failure> {
         let failed = |error: io::Error| describe(&error, &self.path);
         let make = || rustix::fs::mkdirat(&self.folder.fd, &self.name, Mode::from_raw_mode(0o700));
-        make().map_err(|errno| failed(errno.into()))?;
+        retry_on_intr(make).map_err(|errno| failed(errno.into()))?;
         let place = self.find()?;
         // Past the umask, and on what was made rather than on its name.
         place.set_mode(mode).map_err(failed)?;
@@ -117,7 +117,7 @@ impl Spot {
     /// What symlink(2) says, `exists` among it.
     pub fn make_link(&self, target: &RemotePath) -> Result<(), Failure> {
         let target = OsStr::from_bytes(target.as_bytes());
-        rustix::fs::symlinkat(target, &self.folder.fd, &self.name)
+        retry_on_intr(|| rustix::fs::symlinkat(target, &self.folder.fd, &self.name))
             .map_err(|errno| describe(&errno.into(), &self.path))
     }
 
@@ -126,7 +126,7 @@ impl Spot {
     /// # Errors
     /// What unlink(2) says.
     pub fn remove_file(&self) -> Result<(), Failure> {
-        rustix::fs::unlinkat(&self.folder.fd, &self.name, AtFlags::empty())
+        retry_on_intr(|| rustix::fs::unlinkat(&self.folder.fd, &self.name, AtFlags::empty()))
             .map_err(|errno| describe(&errno.into(), &self.path))
     }
 
@@ -135,7 +135,7 @@ impl Spot {
     /// # Errors
     /// What rmdir(2) says.
     pub fn remove_folder(&self) -> Result<(), Failure> {
-        rustix::fs::unlinkat(&self.folder.fd, &self.name, AtFlags::REMOVEDIR)
+        retry_on_intr(|| rustix::fs::unlinkat(&self.folder.fd, &self.name, AtFlags::REMOVEDIR))
             .map_err(|errno| describe(&errno.into(), &self.path))
     }
 
@@ -206,7 +206,7 @@ impl Spot {
         {
             return Err(self.not_ours());
         }
-        let fd = rustix::fs::openat(&self.folder.fd, &self.name, flags, mode)
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.folder.fd, &self.name, flags, mode))
             .map_err(|errno| failed(errno.into()))?;
         let about = super::About::of(fd.as_fd()).map_err(failed)?;
         let is_ours = about.kind == reeve_protocol::ops::FileKind::File
@@ -233,7 +233,8 @@ impl Spot {
     /// # Errors
     /// What fsync(2) says.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.folder.open_folder()?)?)
+        let folder = self.folder.open_folder()?;
+        Ok(retry_on_intr(|| rustix::fs::fsync(&folder))?)
     }
 }
 
@@ -247,9 +248,10 @@ pub(super) fn rename_at(
     replace: Replace,
 ) -> io::Result<()> {
     if replace == Replace::Allowed {
-        return Ok(rustix::fs::renameat(from, name, to, new_name)?);
+        return Ok(retry_on_intr(|| rustix::fs::renameat(from, name, to, new_name))?);
     }
-    match rustix::fs::renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE) {
+    let keeping = RenameFlags::NOREPLACE;
+    match retry_on_intr(|| rustix::fs::renameat_with(from, name, to, new_name, keeping)) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         done => return Ok(done?),
     }

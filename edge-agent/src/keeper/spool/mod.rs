@@ -23,7 +23,7 @@ use crate::host::files;
 
 pub use reader::{Piece, SpoolReader};
 pub use tail::{Tail, read_tail};
-pub use writer::{Append, SpoolWriter};
+pub use writer::{Append, PATIENCE, SpoolWriter};
 
 /// Name and version of a segment.
 pub const MAGIC: [u8; 8] = *b"RVSPOOL\x01";

@@ -13,6 +13,10 @@ use super::{
 };
 use crate::host::files;
 
+/// A disk that fails so often in a row, a fifth of a second apart, is broken: better an operation that
+/// is lost, with evidence, than one that never ends.
+pub const PATIENCE: u32 = 25;
+
 #[derive(Debug)]
 struct Segment {
     from: u64,
@@ -25,7 +29,7 @@ struct Segment {
 pub enum Append {
     /// It is in the spool.
     Done,
-    /// The disk is full; offer the same bytes again later.
+    /// The disk is full, or fails for the moment; offer the same bytes again later.
     DiskFull,
 }
 
@@ -42,6 +46,8 @@ pub struct SpoolWriter {
     limit: u64,
     segment_bytes: u64,
     when_full: SpoolFull,
+    /// Appends that failed in a row, though the disk is not full.
+    failed: u32,
 }
 
 impl SpoolWriter {
@@ -57,7 +63,15 @@ impl SpoolWriter {
             limit,
             segment_bytes,
             when_full,
+            failed: 0,
         }
+    }
+
+    /// For whoever cannot come back later: a disk that fails is told of at once.
+    #[must_use]
+    pub fn impatient(mut self) -> Self {
+        self.failed = PATIENCE;
+        self
     }
 
     /// Bytes read so far, dropped ones included.
@@ -105,11 +119,20 @@ impl SpoolWriter {
     /// Appends bytes, at most [`Self::room`] of them.
     ///
     /// # Errors
-    /// What the file system says, other than that the disk is full.
+    /// What the file system says, other than that the disk is full, or has failed for less than
+    /// [`PATIENCE`] times.
     pub fn append(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<Append> {
         match self.try_append(stream, bytes) {
-            Ok(()) => Ok(Append::Done),
+            Ok(()) => {
+                self.failed = 0;
+                Ok(Append::Done)
+            }
             Err(error) if files::is_disk_full(&error) => Ok(Append::DiskFull),
+            // What failed is written over by the next attempt, as after a full disk.
+            Err(error) if files::is_disk_failing(&error) && self.failed < PATIENCE => {
+                self.failed += 1;
+                Ok(Append::DiskFull)
+            }
             Err(error) => Err(error),
         }
     }
