@@ -249,3 +249,53 @@ fn source_that_is_another_file_by_then_is_sent_from_its_start() {
     let sent = story.finish(Way::Down, story.start(Way::Down));
     assert_eq!(sent, SIZE);
 }
+
+#[test]
+fn what_nobody_went_on_with_for_a_day_goes_when_the_agent_starts() {
+    let cluster = Cluster::start();
+    let mut web = cluster.agent("web-1").start();
+    let (near, far) = (tempfile::TempDir::new(), tempfile::TempDir::new());
+    let (near, far) = (near.expect("a folder"), far.expect("a folder"));
+    std::fs::write(near.path().join("first"), b"first").expect("a file");
+    random_file(&near.path().join("second"), SIZE);
+    let proxy = Proxy::to(cluster.coordinator.address());
+    proxy.throttle(Some(RATE));
+    let file = near.path().join("second").display().to_string();
+    let folder = format!("{}/", near.path().display());
+    let file_target = format!("web-1:{}/file", far.path().display());
+    let folder_target = format!("web-1:{}/folder", far.path().display());
+    let filling = far.path().join("folder");
+    for (words, place) in [
+        (vec!["cp", &file, &file_target], far.path()),
+        (vec!["cp", "-r", &folder, &folder_target], filling.as_path()),
+    ] {
+        let run = cluster.spawn_reeve_at(&proxy.url(), words);
+        eventually("a part has come", Duration::from_secs(60), || {
+            partial(place).is_some_and(|(_, length)| length > 0)
+        });
+        run.signal(Signal::SIGKILL);
+        run.finish();
+    }
+    // Whoever wrote it is gone as well.
+    let keepers = web.keepers();
+    web.kill9();
+    keepers.iter().for_each(|keeper| keeper.signal(Signal::SIGKILL));
+    let old = std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    let age = |path: &Path| {
+        let file = std::fs::File::options().write(true).open(path).expect("a file");
+        file.set_modified(old).expect("a time");
+    };
+    let parts = [partial(far.path()).expect("a part").0, partial(&filling).expect("notes").0];
+    parts.iter().for_each(|part| age(part));
+    for note in std::fs::read_dir(web.state().join("partials")).expect("a folder") {
+        age(&note.expect("an entry").path());
+    }
+    // The first start ends the writers, and the second finds that nobody has them any more.
+    web.restart();
+    web.kill9();
+    web.restart();
+    eventually("nothing is left of it", Duration::from_secs(60), || {
+        partial(far.path()).is_none() && partial(&filling).is_none()
+    });
+    assert_eq!(std::fs::read(filling.join("first")).expect("what came whole"), b"first");
+}

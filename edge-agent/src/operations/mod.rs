@@ -20,6 +20,7 @@ mod recover;
 mod services;
 mod spares;
 mod terminal;
+mod tidy;
 mod tunnel;
 mod work;
 pub mod worker;
@@ -153,6 +154,7 @@ impl Operations {
         if let Err(error) = tidied {
             tracing::warn!(%error, "versions of files could not be tidied up");
         }
+        operations.inner.tasks.spawn("tidy", tidy::keep_tidy(operations.clone()));
         Ok(operations)
     }
 

@@ -20,6 +20,9 @@ use super::{Progress, TransferError};
 /// What a usual umask takes away of modes that were not asked for.
 const MASK: u32 = 0o022;
 
+/// How long what came is kept after a cut, as [`PARTIAL_PREFIX`] files on machines are.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
 /// Zeros, to hash holes with.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -71,6 +74,7 @@ impl LocalPartial {
             _ => Path::new("."),
         };
         let path = folder.join(format!("{PARTIAL_PREFIX}{token}"));
+        remove_old(folder);
         let local = |error| TransferError::local(&path, error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
@@ -136,6 +140,27 @@ impl Drop for LocalPartial {
         if !self.keep || self.length == 0 {
             // It may have its place already.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes what came of transfers into a folder that nobody went on with.
+pub fn remove_old(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        if !entry.file_name().as_bytes().starts_with(PARTIAL_PREFIX.as_bytes()) {
+            continue;
+        }
+        let age = entry.metadata().and_then(|about| about.modified()).map(|time| time.elapsed());
+        let is_old = matches!(age, Ok(Ok(age)) if age >= KEEP);
+        let path = entry.path();
+        if is_old && is_ours(&path).unwrap_or(false) {
+            // Somebody may just have begun to go on with it.
+            let is_free = File::open(&path)
+                .is_ok_and(|file| !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)));
+            if is_free {
+                let _ = fs::remove_file(&path);
+            }
         }
     }
 }
@@ -427,4 +452,35 @@ impl Sink for LookSink {
 /// A name of the machine's as one of ours.
 pub fn name_of(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_went_on_with_for_a_day_is_removed() {
+        let folder = std::env::temp_dir().join(format!("reeve-old-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).expect("a folder");
+        let long_ago = SystemTime::now() - KEEP - Duration::from_secs(1);
+        let make = |name: &str, old: bool| {
+            let file = File::create(folder.join(name)).expect("a file");
+            file.set_permissions(Permissions::from_mode(0o600)).expect("a mode");
+            if old {
+                file.set_modified(long_ago).expect("a time");
+            }
+            file
+        };
+        make(".reeve-copy-old", true);
+        make(".reeve-copy-new", false);
+        make("another", true);
+        let held = make(".reeve-copy-held", true);
+        held.try_lock().expect("locked");
+        remove_old(&folder);
+        let left = fs::read_dir(&folder).expect("a folder");
+        let mut left: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".reeve-copy-held", ".reeve-copy-new", "another"]);
+        fs::remove_dir_all(&folder).expect("removed");
+    }
 }

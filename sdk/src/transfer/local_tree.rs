@@ -14,7 +14,7 @@ use reeve_protocol::ops::{
 };
 
 use super::local_source::hash_prefix;
-use super::local_target::{Placing, apply, hash_zeros, name_of, time_of};
+use super::local_target::{Placing, apply, hash_zeros, name_of, remove_old, time_of};
 use super::stream::Sink;
 use super::{Progress, TransferError};
 
@@ -59,6 +59,7 @@ impl TreeSink {
     ) -> Result<Self, TransferError> {
         if !dry_run {
             fs::create_dir_all(&root).map_err(|error| TransferError::local(&root, error))?;
+            remove_old(&root);
         }
         let mut sink = Self {
             root,

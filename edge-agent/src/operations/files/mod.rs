@@ -22,6 +22,7 @@ use reeve_protocol::ops::{Failure, FileKind, RemotePath};
 
 use crate::host::paths::{self, Place};
 
+pub use copy::remove_old_partials;
 pub use mkdir::make_all;
 pub use stat::{entry_at, hash_file};
 

@@ -5,6 +5,7 @@ mod attributes;
 mod incoming;
 #[cfg(fuzzing)]
 pub mod incoming;
+mod look;
 mod outgoing;
 mod partial;
 mod read;
@@ -14,6 +15,8 @@ mod unpack;
 mod write;
 
 use reeve_protocol::ops::{Failure, RemotePath};
+
+pub use partial::remove_old as remove_old_partials;
 
 /// For what is neither a file nor a folder: reading a FIFO waits for a writer, a device may have no
 /// end.

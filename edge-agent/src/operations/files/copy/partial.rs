@@ -173,7 +173,7 @@ impl Drop for Partial {
 
 /// Writes a partial file's path down, so that it is found when it is too old. Where that cannot be
 /// done the copy goes on all the same.
-fn list(state: &Path, partial: &Path) -> Option<PathBuf> {
+pub fn list(state: &Path, partial: &Path) -> Option<PathBuf> {
     let folder = state.join(LIST);
     let bytes = partial.as_os_str().as_bytes();
     let listed = folder.join(blake3::hash(bytes).to_hex().as_str());

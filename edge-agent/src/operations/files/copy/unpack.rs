@@ -4,17 +4,19 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use reeve_protocol::ops::copy_stream::{CopiedFile, CopyStart, check_copy_path, link_leads_out};
 use reeve_protocol::ops::{
     Existing, Failure, FileDeed, FileEntry, FileKind, FileWrite, LinkRule, PARTIAL_PREFIX,
-    RemotePath, WriteAnswer, WriteDeed, WriteDone, WriteReady, Written,
+    RemotePath, WriteAnswer, WriteDeed, WriteDone, WriteReady,
 };
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
 use super::incoming::{Sink, receive};
-use super::partial::own_token;
+use super::look::dry_run;
+use super::partial::{list, own_token};
 use super::read::{hash_zeros, kind_word};
 use super::target::FOLDER_MODE;
 use super::write::{end_of, expect, patient, say};
@@ -48,6 +50,7 @@ pub fn write_tree(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure>
     if let Some(token) = &write.resume {
         let token = own_token(token, &worker.order.state);
         let spot = inside.sibling(format!("{PARTIAL_PREFIX}{token}").as_ref())?;
+        let listed = list(&worker.order.state, &spot.real());
         let file = spot.open_own()?;
         copying::take_over(&file).map_err(|error| paths::describe(&error, &path))?;
         let mut text = String::new();
@@ -55,7 +58,7 @@ pub fn write_tree(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure>
         let reached: Option<Reached> = read.ok().and_then(|_| serde_json::from_str(&text).ok());
         let boot = crate::host::read_boot_id();
         ready.after = reached.filter(|reached| reached.boot == boot).map(|reached| reached.after);
-        notes = Some(Notes { spot, file, boot });
+        notes = Some(Notes { spot, file, listed, boot });
     }
     say(worker, &WriteAnswer::Ready(ready.clone()))?;
     let versions = versions::Session::open(&worker.order)?;
@@ -87,7 +90,7 @@ pub fn write_tree(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure>
             let (failure, go_on) = end_of(stopped, &path);
             tree.file = None;
             if !go_on && let Some(notes) = &tree.notes {
-                let _ = notes.spot.remove_file();
+                let _ = notes.remove();
             }
             return Err(failure);
         }
@@ -181,7 +184,19 @@ struct Level {
 struct Notes {
     spot: Spot,
     file: std::fs::File,
+    /// Where it is written down that they are to go when they are old.
+    listed: Option<PathBuf>,
     boot: String,
+}
+
+impl Notes {
+    fn remove(&self) -> Result<(), Failure> {
+        self.spot.remove_file()?;
+        if let Some(listed) = &self.listed {
+            let _ = std::fs::remove_file(listed);
+        }
+        Ok(())
+    }
 }
 
 struct Unpack<'w> {
@@ -387,7 +402,7 @@ impl Unpack<'_> {
             self.worker.warn(&warning);
         }
         if let Some(notes) = self.notes.take() {
-            notes.spot.remove_file()?;
+            notes.remove()?;
         }
         self.leave()?;
         if let Some(inside) = inside {
@@ -489,79 +504,6 @@ impl Sink for Unpack<'_> {
 
     fn skipped(&mut self, failure: &Failure) -> Result<(), Failure> {
         self.done.skipped += 1;
-        self.worker.warn(failure);
-        Ok(())
-    }
-}
-
-fn dry_run(
-    write: &FileWrite,
-    worker: &mut Worker,
-    root: Option<Place>,
-    path: RemotePath,
-) -> Result<(), Failure> {
-    say(worker, &WriteAnswer::Ready(WriteReady::default()))?;
-    let stdin = worker.stdin.try_clone().map_err(|error| lost_answer(&error))?;
-    let is_there = root.is_some();
-    let mut look = Look { write, worker, path: path.clone(), is_there };
-    receive(&mut patient(&stdin), &mut look).map_err(|stopped| end_of(stopped, &path).0)?;
-    Ok(())
-}
-
-/// Compares, and writes nothing.
-struct Look<'w> {
-    write: &'w FileWrite,
-    worker: &'w mut Worker,
-    path: RemotePath,
-    is_there: bool,
-}
-
-impl Sink for Look<'_> {
-    fn start(&mut self, start: &CopyStart) -> Result<(), Failure> {
-        expect(start, true, true)
-    }
-
-    fn entry(&mut self, entry: FileEntry) -> Result<(), Failure> {
-        if entry.kind != FileKind::File {
-            return Ok(());
-        }
-        let path = self.path.join(entry.path.as_bytes());
-        let place = match self.worker.rules.find_spot(&path).and_then(|spot| spot.look()) {
-            _ if !self.is_there => None,
-            Ok(place) => place,
-            Err(failure) if failure.code == "not_found" => None,
-            Err(failure) => return Err(failure),
-        };
-        let deed = match place {
-            None => WriteDeed::New,
-            Some(_) if self.write.existing == Existing::Keep => WriteDeed::Kept,
-            Some(place) if place.about.size == entry.size && place.about.kind == FileKind::File => {
-                let mut hasher = blake3::Hasher::new();
-                hasher
-                    .update_reader(place.open_file(&path)?)
-                    .map_err(|error| paths::describe(&error, &path))?;
-                let hash = hasher.finalize().to_hex().to_string();
-                if entry.hash == Some(hash) { WriteDeed::Same } else { WriteDeed::Overwritten }
-            }
-            Some(_) => WriteDeed::Overwritten,
-        };
-        let would = Written { path, deed, size: entry.size };
-        say(self.worker, &WriteAnswer::Would(would))
-    }
-
-    fn data(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn hole(&mut self, _length: u64) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn file_end(&mut self, _end: &CopiedFile) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn skipped(&mut self, failure: &Failure) -> Result<(), Failure> {
         self.worker.warn(failure);
         Ok(())
     }
