@@ -133,8 +133,9 @@ impl<'c> HandOut<'c> {
         teller: mpsc::Sender<Ended>,
     ) -> Result<(), Broken> {
         tokio::time::sleep(pause).await;
+        let selector = machines.join(",");
         let mut job = Followed { left: machines.into_iter().collect(), said: HashMap::new() };
-        match self.follow(&mut job, &teller).await {
+        match self.follow(selector, &mut job, &teller).await {
             Ok(()) => {}
             Err(error) => return Err(Broken { machines: job.left.into_iter().collect(), error }),
         }
@@ -152,11 +153,11 @@ impl<'c> HandOut<'c> {
 
     async fn follow(
         &self,
+        selector: String,
         job: &mut Followed,
         teller: &mpsc::Sender<Ended>,
     ) -> Result<(), TransferError> {
-        let names: Vec<&str> = job.left.iter().map(String::as_str).collect();
-        let request = JobRequest { selector: names.join(","), ..self.request.clone() };
+        let request = JobRequest { selector, ..self.request.clone() };
         let mut follow = self.client.run(&request)?;
         let mut is_known = false;
         while let Some(event) = follow.next().await? {

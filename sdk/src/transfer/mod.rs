@@ -3,6 +3,7 @@
 
 mod answer;
 mod between;
+mod content;
 mod download;
 mod fan_out;
 mod hand_out;
@@ -32,6 +33,7 @@ use reeve_protocol::ops::copy_stream::BadStream;
 use reeve_protocol::ops::{Failure, RemotePath, WriteDeed};
 
 pub use between::Across;
+pub use content::{Content, Take, stream_of};
 pub use download::{Download, has_begun};
 pub use fan_out::{FanOut, ManyProgress};
 pub use local_target::{LocalTarget, Placing};

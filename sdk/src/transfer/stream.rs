@@ -24,64 +24,89 @@ pub trait Sink {
 
 /// Takes in a whole stream. Nothing of it is believed: it comes from a machine.
 pub fn receive(from: &mut impl Read, sink: &mut dyn Sink) -> Result<CopyEnd, TransferError> {
-    let mut order = CopyOrder::new();
+    let mut taker = Taker::default();
     let mut buffer = Vec::new();
     loop {
         let record = read_copy_record(from, &mut buffer)?.ok_or(BadStream::Cut)?;
-        match record {
-            CopyRecord::Start => {
-                let start: CopyStart = document(record, &buffer)?;
-                order.start(&start)?;
-                sink.start(&start)?;
-            }
-            CopyRecord::End => {
-                let end: CopyEnd = document(record, &buffer)?;
-                order.end(&end)?;
-                return Ok(end);
-            }
-            CopyRecord::Packed => {
-                // Says no before it takes more memory than a batch may have.
-                let unpacked = zstd::bulk::decompress(&buffer, MAX_COPY_DATA)
-                    .map_err(|error| BadStream::Document(record, error.to_string()))?;
-                let (mut rest, mut inner) = (unpacked.as_slice(), Vec::new());
-                while let Some(record) = read_copy_record(&mut rest, &mut inner)? {
-                    take(&mut order, sink, record, &inner)?;
-                }
-            }
-            _ => take(&mut order, sink, record, &buffer)?,
+        if let Some(end) = taker.take(record, &buffer, sink)? {
+            return Ok(end);
         }
     }
 }
 
-fn take(
-    order: &mut CopyOrder,
-    sink: &mut dyn Sink,
-    record: CopyRecord,
-    bytes: &[u8],
-) -> Result<(), TransferError> {
-    match record {
-        CopyRecord::Entry => {
-            let entry: FileEntry = document(record, bytes)?;
-            order.entry(&entry)?;
-            sink.entry(entry)
+/// Takes records one by one, and only in an order that makes sense.
+#[derive(Default)]
+pub struct Taker {
+    order: CopyOrder,
+    unpacked: Vec<u8>,
+}
+
+impl Taker {
+    /// One record. The end, when it was that.
+    pub fn take(
+        &mut self,
+        record: CopyRecord,
+        bytes: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<Option<CopyEnd>, TransferError> {
+        match record {
+            CopyRecord::Start => {
+                let start: CopyStart = document(record, bytes)?;
+                self.order.start(&start)?;
+                sink.start(&start)?;
+            }
+            CopyRecord::End => {
+                let end: CopyEnd = document(record, bytes)?;
+                self.order.end(&end)?;
+                return Ok(Some(end));
+            }
+            CopyRecord::Packed => {
+                // Says no before it takes more memory than a batch may have.
+                let unpacked = zstd::bulk::decompress(bytes, MAX_COPY_DATA)
+                    .map_err(|error| BadStream::Document(record, error.to_string()))?;
+                let mut rest = unpacked.as_slice();
+                let mut inner = std::mem::take(&mut self.unpacked);
+                while let Some(record) = read_copy_record(&mut rest, &mut inner)? {
+                    self.take_inner(record, &inner, sink)?;
+                }
+                self.unpacked = inner;
+            }
+            _ => self.take_inner(record, bytes, sink)?,
         }
-        CopyRecord::Data => {
-            order.bytes(record, bytes.len() as u64)?;
-            sink.data(bytes)
-        }
-        CopyRecord::Hole => {
-            let length = copy_hole(bytes)?;
-            order.bytes(record, length)?;
-            sink.hole(length)
-        }
-        CopyRecord::FileEnd => {
-            let end: CopiedFile = document(record, bytes)?;
-            order.file_end(&end)?;
-            sink.file_end(&end)
-        }
-        CopyRecord::Skipped => sink.skipped(&document(record, bytes)?),
-        CopyRecord::Start | CopyRecord::Packed | CopyRecord::End => {
-            Err(BadStream::Order(record).into())
+        Ok(None)
+    }
+
+    /// One that may be packed.
+    fn take_inner(
+        &mut self,
+        record: CopyRecord,
+        bytes: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), TransferError> {
+        match record {
+            CopyRecord::Entry => {
+                let entry: FileEntry = document(record, bytes)?;
+                self.order.entry(&entry)?;
+                sink.entry(entry)
+            }
+            CopyRecord::Data => {
+                self.order.bytes(record, bytes.len() as u64)?;
+                sink.data(bytes)
+            }
+            CopyRecord::Hole => {
+                let length = copy_hole(bytes)?;
+                self.order.bytes(record, length)?;
+                sink.hole(length)
+            }
+            CopyRecord::FileEnd => {
+                let end: CopiedFile = document(record, bytes)?;
+                self.order.file_end(&end)?;
+                sink.file_end(&end)
+            }
+            CopyRecord::Skipped => sink.skipped(&document(record, bytes)?),
+            CopyRecord::Start | CopyRecord::Packed | CopyRecord::End => {
+                Err(BadStream::Order(record).into())
+            }
         }
     }
 }

@@ -69,12 +69,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn style(known: bool) -> ProgressStyle {
-    let template = if known {
+    template(if known {
         "{prefix} {wide_bar} {percent:>3}% {binary_bytes:>10} {binary_bytes_per_sec:>12} {eta:>4}"
     } else {
         "{prefix} {wide_msg} {binary_bytes:>10} {binary_bytes_per_sec:>12} {elapsed:>4}"
-    };
-    ProgressStyle::with_template(template)
+    })
+}
+
+/// With a word for what is done now.
+fn stage(word: &str) -> ProgressStyle {
+    let rest = "{wide_bar} {percent:>3}% {binary_bytes:>10} {binary_bytes_per_sec:>12} {eta:>4}";
+    template(&format!("{{prefix}} {word} {rest}"))
+}
+
+fn template(text: &str) -> ProgressStyle {
+    ProgressStyle::with_template(text)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸ ")
 }
@@ -164,8 +173,7 @@ impl ManyBar {
 impl Progress for ManyBar {
     fn total(&self, bytes: u64) {
         self.bar.set_length(bytes);
-        self.bar.set_style(style(true));
-        self.bar.set_message("reading");
+        self.bar.set_style(stage("reading"));
     }
 
     fn moved(&self, bytes: u64) {
@@ -188,7 +196,7 @@ impl Progress for ManyBar {
 impl ManyProgress for ManyBar {
     fn sending(&self, length: u64, from: u64) {
         self.bar.set_length(length);
-        self.bar.set_style(style(true));
+        self.bar.set_style(stage("sending"));
         self.bar.set_position(from);
         self.bar.reset_eta();
         if from > 0 {
@@ -203,13 +211,7 @@ impl ManyProgress for ManyBar {
     fn handing_out(&self, machines: usize) {
         self.bar.set_length(machines as u64);
         self.bar.set_position(0);
-        self.bar.set_style(
-            ProgressStyle::with_template(
-                "{prefix} {wide_bar} {pos} of {len} machines {elapsed:>4}",
-            )
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("━╸ "),
-        );
+        self.bar.set_style(template("{prefix} {wide_bar} {pos} of {len} machines {elapsed:>4}"));
     }
 
     fn ended(&self, machine: &str, outcome: &Result<Transferred, TransferError>) {
