@@ -106,6 +106,12 @@ impl Window {
         }
     }
 
+    /// Whether an answer says that its piece, which ends at `end`, has not arrived, and that nothing
+    /// else has. One that only comes behind an answer that told of more says nothing of the kind.
+    fn stands_still(&self, before: u64, end: u64, received: u64) -> bool {
+        received < end && self.received == before
+    }
+
     /// Whether a piece waits for a call.
     fn has_unsent(&self) -> bool {
         self.pieces.iter().any(|piece| !piece.in_flight)
@@ -181,7 +187,8 @@ impl Client {
                                     closed: accepted.closed && accepted.received < window.read,
                                 });
                             }
-                            if window.received == before && answer.took < QUICK_ANSWER {
+                            let waits = window.stands_still(before, answer.end, accepted.received);
+                            if waits && answer.took < QUICK_ANSWER {
                                 tokio::time::sleep(NO_PROGRESS_PAUSE).await;
                             }
                         }
@@ -305,6 +312,15 @@ mod tests {
         assert_eq!(window.received, 10);
         window.arrived(3);
         assert_eq!(window.received, 10);
+    }
+
+    #[test]
+    fn an_answer_that_comes_behind_one_that_told_of_more_is_no_reason_to_wait() {
+        let mut window = window(&[100, 100]);
+        window.arrived(200);
+        assert!(!window.stands_still(200, 100, 200), "its piece has arrived");
+        assert!(!window.stands_still(100, 300, 200), "something has arrived");
+        assert!(window.stands_still(200, 300, 200));
     }
 
     #[test]
