@@ -31,6 +31,7 @@ need dbus "inspect mode's way to the system bus is tried on a real bus" have dbu
 need systemd "a real client, busctl, speaks on that bus; journalctl has to be able to look" have busctl
 need systemd-journal-remote "it makes real journals of test entries, which logs are read from" test -x /lib/systemd/systemd-journal-remote
 need xz-utils "older logs that were packed are read, too" have xz
+need zstd "and those that were packed with zstd" have zstd
 need iproute2 "inspect mode has to let ip and ss look, and stories make networks with it" have ss
 need faketime "some stories run programs whose clock is wrong" has_faketime
 need procps "inspect mode has to let ps and free look" have ps

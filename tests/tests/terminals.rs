@@ -8,7 +8,7 @@ use reeve_sdk::api::{
     AuditEntry, JobRequest, NewUser, Operation, OperationState, Page, Role, TerminalSession,
 };
 use reeve_tests::proxy::{Direction, Proxy};
-use reeve_tests::{Cluster, Person, eventually, eventually_some, processes};
+use reeve_tests::{Cluster, Person, eventually, eventually_some, on_each_database, processes};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -111,27 +111,28 @@ fn full_screen_program_can_be_used() {
     assert_eq!(person.ends(), 0);
 }
 
-#[test]
-fn cut_of_the_viewers_connection_loses_and_doubles_nothing() {
-    let cluster = Cluster::start();
-    let _web = cluster.agent("web-1").start();
-    let proxy = Proxy::to(cluster.coordinator.address());
-    let (mut command, _) = cluster
-        .reeve_command(cluster.api.token(), ["shell", "web-1", "--", "sh", "-c", COUNT_AND_READ]);
-    command.env("REEVE_URL", proxy.url());
-    let mut person = Person::start(&command, 80, 24);
-    person.sees("line-500\r\n");
-    let before = proxy.passed(Direction::Down);
-    proxy.cut();
-    // Typed while nothing gets through.
-    person.types("word-of-the-cut\r");
-    person.sees("line-3000\r\n");
-    assert!(proxy.passed(Direction::Down) > before, "it was cut in the middle");
-    assert!(proxy.connections() >= 2, "it came back");
-    person.sees("got word-of-the-cut.");
-    assert_eq!(person.ends(), 0);
-    check_lines(&person.text());
-    assert_eq!(person.text().matches("got word-of-the-cut.").count(), 1);
+on_each_database! {
+    fn cut_of_the_viewers_connection_loses_and_doubles_nothing(builder) {
+        let cluster = builder.start();
+        let _web = cluster.agent("web-1").start();
+        let proxy = Proxy::to(cluster.coordinator.address());
+        let (mut command, _) = cluster
+            .reeve_command(cluster.api.token(), ["shell", "web-1", "--", "sh", "-c", COUNT_AND_READ]);
+        command.env("REEVE_URL", proxy.url());
+        let mut person = Person::start(&command, 80, 24);
+        person.sees("line-500\r\n");
+        let before = proxy.passed(Direction::Down);
+        proxy.cut();
+        // Typed while nothing gets through.
+        person.types("word-of-the-cut\r");
+        person.sees("line-3000\r\n");
+        assert!(proxy.passed(Direction::Down) > before, "it was cut in the middle");
+        assert!(proxy.connections() >= 2, "it came back");
+        person.sees("got word-of-the-cut.");
+        assert_eq!(person.ends(), 0);
+        check_lines(&person.text());
+        assert_eq!(person.text().matches("got word-of-the-cut.").count(), 1);
+    }
 }
 
 /// Takes a few seconds, so that a cut falls into it, and reads a line at the end.
@@ -150,96 +151,100 @@ fn check_lines(text: &str) {
     assert_eq!(numbers, (1..=3000).collect::<Vec<u32>>());
 }
 
-#[test]
-fn cut_of_the_machines_connection_loses_and_doubles_nothing() {
-    let cluster = Cluster::start();
-    let proxy = Proxy::to(cluster.coordinator.address());
-    let web = cluster.agent("web-1").dials(&proxy.url()).start();
-    let mut person = sit(&cluster, &["shell", "web-1", "--", "sh", "-c", COUNT_AND_READ]);
-    person.sees("line-500\r\n");
-    proxy.cut();
-    person.types("typed-in-between\r");
-    person.sees("got typed-in-between.");
-    assert!(proxy.connections() >= 2, "the agent came back");
-    assert_eq!(person.ends(), 0);
-    check_lines(&person.text());
-    drop(web);
-}
-
-#[test]
-fn coordinator_killed_in_the_middle_loses_and_doubles_nothing() {
-    let mut cluster = Cluster::start();
-    let _web = cluster.agent("web-1").start();
-    let mut person = sit(&cluster, &["shell", "web-1", "--", "sh", "-c", COUNT_AND_READ]);
-    person.sees("line-500\r\n");
-    cluster.coordinator.kill9();
-    person.types("said-to-nobody\r");
-    cluster.coordinator.start();
-    person.sees("got said-to-nobody.");
-    assert_eq!(person.ends(), 0);
-    check_lines(&person.text());
-}
-
-#[test]
-fn killed_viewer_comes_back_from_another_place() {
-    let cluster = Cluster::start();
-    let _web = cluster.agent("web-1").start();
-    let mut person = sit_at_shell(&cluster);
-    person.types("secret=yes; echo mark-$((40 + 2))\r");
-    person.sees("mark-42\r\n");
-    person.signals(nix::sys::signal::Signal::SIGKILL);
-    let _ = person.ends();
-
-    let mut other = sit(&cluster, &["shell", "--attach", "web-1"]);
-    other.sees("mark-42\r\n");
-    other.types("echo secret is $secret\r");
-    other.sees("secret is yes");
-    // ~d leaves it open.
-    other.types("\r~d");
-    assert_eq!(other.ends(), 0);
-    other.sees("reeve shell --attach");
-    assert_eq!(only_session(&cluster).state, OperationState::Running);
-
-    let mut third = sit(&cluster, &["shell", "--attach"]);
-    third.sees("secret is yes");
-    third.types("exit 3\r");
-    assert_eq!(third.ends(), 3);
-}
-
-#[test]
-fn several_type_and_who_only_looks_cannot() {
-    let cluster = Cluster::start();
-    let _web = cluster.agent("web-1").start();
-    let mut first = sit_at_shell(&cluster);
-    let id = only_session(&cluster).id.to_string();
-    let mut second = sit(&cluster, &["shell", "--attach", &id]);
-    second.sees("ready> ");
-    let mut viewer = sit(&cluster, &["shell", "--attach", &id, "--read-only"]);
-    viewer.sees("ready> ");
-    eventually("all three are listed", PATIENCE, || only_session(&cluster).viewers.len() == 3);
-    let types: Vec<bool> = only_session(&cluster).viewers.iter().map(|each| each.types).collect();
-    assert_eq!(types.iter().filter(|types| **types).count(), 2);
-
-    // At the same time, a hundred lines each; none is lost or torn.
-    for number in 0..50 {
-        first.types(format!("echo A-{number}-$((1+1))\r"));
-        second.types(format!("echo B-{number}-$((1+1))\r"));
-        first.sees(&format!("A-{number}-2"));
-        second.sees(&format!("B-{number}-2"));
+on_each_database! {
+    fn cut_of_the_machines_connection_loses_and_doubles_nothing(builder) {
+        let cluster = builder.start();
+        let proxy = Proxy::to(cluster.coordinator.address());
+        let web = cluster.agent("web-1").dials(&proxy.url()).start();
+        let mut person = sit(&cluster, &["shell", "web-1", "--", "sh", "-c", COUNT_AND_READ]);
+        person.sees("line-500\r\n");
+        proxy.cut();
+        person.types("typed-in-between\r");
+        person.sees("got typed-in-between.");
+        assert!(proxy.connections() >= 2, "the agent came back");
+        assert_eq!(person.ends(), 0);
+        check_lines(&person.text());
+        drop(web);
     }
-    viewer.sees("B-49-2");
-    viewer.types("echo from-the-viewer\r");
-    first.types("echo behind\r");
-    viewer.sees("behind\r\n");
-    assert!(!first.text().contains("from-the-viewer"));
-    viewer.types("\x03");
-    assert_eq!(viewer.ends(), 0);
+}
 
-    let audit: Page<AuditEntry> = cluster.api.load("/api/audit?limit=1000");
-    let attached = audit.items.iter().filter(|entry| entry.action == "terminal.attach").count();
-    assert_eq!(attached, 3, "each who came is in the audit");
-    first.types("exit\r");
-    assert_eq!((first.ends(), second.ends()), (0, 0));
+on_each_database! {
+    fn coordinator_killed_in_the_middle_loses_and_doubles_nothing(builder) {
+        let mut cluster = builder.start();
+        let _web = cluster.agent("web-1").start();
+        let mut person = sit(&cluster, &["shell", "web-1", "--", "sh", "-c", COUNT_AND_READ]);
+        person.sees("line-500\r\n");
+        cluster.coordinator.kill9();
+        person.types("said-to-nobody\r");
+        cluster.coordinator.start();
+        person.sees("got said-to-nobody.");
+        assert_eq!(person.ends(), 0);
+        check_lines(&person.text());
+    }
+}
+
+on_each_database! {
+    fn killed_viewer_comes_back_from_another_place(builder) {
+        let cluster = builder.start();
+        let _web = cluster.agent("web-1").start();
+        let mut person = sit_at_shell(&cluster);
+        person.types("secret=yes; echo mark-$((40 + 2))\r");
+        person.sees("mark-42\r\n");
+        person.signals(nix::sys::signal::Signal::SIGKILL);
+        let _ = person.ends();
+
+        let mut other = sit(&cluster, &["shell", "--attach", "web-1"]);
+        other.sees("mark-42\r\n");
+        other.types("echo secret is $secret\r");
+        other.sees("secret is yes");
+        // ~d leaves it open.
+        other.types("\r~d");
+        assert_eq!(other.ends(), 0);
+        other.sees("reeve shell --attach");
+        assert_eq!(only_session(&cluster).state, OperationState::Running);
+
+        let mut third = sit(&cluster, &["shell", "--attach"]);
+        third.sees("secret is yes");
+        third.types("exit 3\r");
+        assert_eq!(third.ends(), 3);
+    }
+}
+
+on_each_database! {
+    fn several_type_and_who_only_looks_cannot(builder) {
+        let cluster = builder.start();
+        let _web = cluster.agent("web-1").start();
+        let mut first = sit_at_shell(&cluster);
+        let id = only_session(&cluster).id.to_string();
+        let mut second = sit(&cluster, &["shell", "--attach", &id]);
+        second.sees("ready> ");
+        let mut viewer = sit(&cluster, &["shell", "--attach", &id, "--read-only"]);
+        viewer.sees("ready> ");
+        eventually("all three are listed", PATIENCE, || only_session(&cluster).viewers.len() == 3);
+        let types: Vec<bool> = only_session(&cluster).viewers.iter().map(|each| each.types).collect();
+        assert_eq!(types.iter().filter(|types| **types).count(), 2);
+
+        // At the same time, a hundred lines each; none is lost or torn.
+        for number in 0..50 {
+            first.types(format!("echo A-{number}-$((1+1))\r"));
+            second.types(format!("echo B-{number}-$((1+1))\r"));
+            first.sees(&format!("A-{number}-2"));
+            second.sees(&format!("B-{number}-2"));
+        }
+        viewer.sees("B-49-2");
+        viewer.types("echo from-the-viewer\r");
+        first.types("echo behind\r");
+        viewer.sees("behind\r\n");
+        assert!(!first.text().contains("from-the-viewer"));
+        viewer.types("\x03");
+        assert_eq!(viewer.ends(), 0);
+
+        let audit: Page<AuditEntry> = cluster.api.load("/api/audit?limit=1000");
+        let attached = audit.items.iter().filter(|entry| entry.action == "terminal.attach").count();
+        assert_eq!(attached, 3, "each who came is in the audit");
+        first.types("exit\r");
+        assert_eq!((first.ends(), second.ends()), (0, 0));
+    }
 }
 
 #[test]
@@ -298,52 +303,53 @@ fn closing_ends_everything_in_it() {
     }
 }
 
-#[test]
-fn recording_is_what_was_shown_when_it_was() {
-    let cluster = Cluster::start();
-    let _web = cluster.agent("web-1").start();
-    let mut person = sit_at_shell(&cluster);
-    person.types("printf 'gr\\303\\274\\303\\237e \\342\\202\\254\\n'\r");
-    person.sees("grüße €\r\n");
-    person.resizes(90, 30);
-    let id = only_session(&cluster).id;
-    eventually("the size is known", PATIENCE, || only_session(&cluster).columns == 90);
-    person.types("sleep 1; echo later\r");
-    person.sees("later\r\n");
-    person.types("exit\r");
-    assert_eq!(person.ends(), 0);
+on_each_database! {
+    fn recording_is_what_was_shown_when_it_was(builder) {
+        let cluster = builder.start();
+        let _web = cluster.agent("web-1").start();
+        let mut person = sit_at_shell(&cluster);
+        person.types("printf 'gr\\303\\274\\303\\237e \\342\\202\\254\\n'\r");
+        person.sees("grüße €\r\n");
+        person.resizes(90, 30);
+        let id = only_session(&cluster).id;
+        eventually("the size is known", PATIENCE, || only_session(&cluster).columns == 90);
+        person.types("sleep 1; echo later\r");
+        person.sees("later\r\n");
+        person.types("exit\r");
+        assert_eq!(person.ends(), 0);
 
-    let file = cluster.folder().join("day.cast");
-    let name = file.to_str().expect("text").to_owned();
-    cluster.reeve(["sessions", "export", &id.to_string(), &name]).expect_code(0);
-    let text = std::fs::read_to_string(&file).expect("exported");
-    let mut lines = text.lines();
-    let header: serde_json::Value =
-        serde_json::from_str(lines.next().expect("a header")).expect("JSON");
-    assert_eq!(
-        (&header["version"], &header["width"], &header["height"]),
-        (&2.into(), &80.into(), &24.into())
-    );
-    assert!(header["timestamp"].as_i64().is_some_and(|at| at > 1_700_000_000));
-    let events: Vec<(f64, String, String)> =
-        lines.map(|line| serde_json::from_str(line).expect("an event")).collect();
-    assert!(events.windows(2).all(|pair| pair[0].0 <= pair[1].0), "time goes on");
-    let output: String =
-        events.iter().filter(|event| event.1 == "o").map(|event| event.2.as_str()).collect();
-    assert_eq!(output, shown(&cluster, id), "every byte that was shown");
-    assert!(events.iter().any(|event| event.1 == "r" && event.2 == "90x30"), "{events:?}");
-    let at = |text: &str| {
-        let found = events.iter().rev().find(|event| event.2.contains(text));
-        found.unwrap_or_else(|| panic!("{text}: {events:?}")).0
-    };
-    assert!(at("later") - at("90x30") >= 0.9, "{events:?}");
+        let file = cluster.folder().join("day.cast");
+        let name = file.to_str().expect("text").to_owned();
+        cluster.reeve(["sessions", "export", &id.to_string(), &name]).expect_code(0);
+        let text = std::fs::read_to_string(&file).expect("exported");
+        let mut lines = text.lines();
+        let header: serde_json::Value =
+            serde_json::from_str(lines.next().expect("a header")).expect("JSON");
+        assert_eq!(
+            (&header["version"], &header["width"], &header["height"]),
+            (&2.into(), &80.into(), &24.into())
+        );
+        assert!(header["timestamp"].as_i64().is_some_and(|at| at > 1_700_000_000));
+        let events: Vec<(f64, String, String)> =
+            lines.map(|line| serde_json::from_str(line).expect("an event")).collect();
+        assert!(events.windows(2).all(|pair| pair[0].0 <= pair[1].0), "time goes on");
+        let output: String =
+            events.iter().filter(|event| event.1 == "o").map(|event| event.2.as_str()).collect();
+        assert_eq!(output, shown(&cluster, id), "every byte that was shown");
+        assert!(events.iter().any(|event| event.1 == "r" && event.2 == "90x30"), "{events:?}");
+        let at = |text: &str| {
+            let found = events.iter().rev().find(|event| event.2.contains(text));
+            found.unwrap_or_else(|| panic!("{text}: {events:?}")).0
+        };
+        assert!(at("later") - at("90x30") >= 0.9, "{events:?}");
 
-    // Without pauses, the same bytes.
-    let replayed = cluster.reeve(["sessions", "replay", &id.to_string(), "--speed", "0"]);
-    replayed.expect_code(0);
-    assert_eq!(replayed.text(), output);
-    cluster.reeve(["sessions", "list"]).expect_says("web-1").expect_says("90x30");
-    cluster.reeve(["sessions", "show", &id.to_string()]).expect_says("recorded");
+        // Without pauses, the same bytes.
+        let replayed = cluster.reeve(["sessions", "replay", &id.to_string(), "--speed", "0"]);
+        replayed.expect_code(0);
+        assert_eq!(replayed.text(), output);
+        cluster.reeve(["sessions", "list"]).expect_says("web-1").expect_says("90x30");
+        cluster.reeve(["sessions", "show", &id.to_string()]).expect_says("recorded");
+    }
 }
 
 #[test]
@@ -439,7 +445,7 @@ fn machine_whose_owner_allows_no_terminals_opens_none() {
 fn size_that_makes_no_sense_is_refused() {
     let cluster = Cluster::start();
     let _web = cluster.agent("web-1").start();
-    for (columns, rows) in [(0, 24), (80, 0), (u16::MAX, 24)] {
+    for (columns, rows) in [(0, 24), (80, 0), (0, 0), (u16::MAX, 24), (80, u16::MAX), (1001, 24)] {
         let asked = OpenTerminal { columns, rows, ..plain_shell() };
         let answer = cluster.api.post("/api/jobs", &JobRequest::new("web-1", asked));
         let problem = answer.problem(422);

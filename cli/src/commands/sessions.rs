@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use reeve_protocol::OperationId;
-use reeve_sdk::Client;
 use reeve_sdk::api::TerminalSession;
+use reeve_sdk::{Client, RecordingStream};
 
 use super::collect;
 use crate::args::Global;
@@ -187,6 +187,14 @@ async fn export(client: &Client, id: OperationId, file: &std::path::Path) -> Res
     let failed = |error: std::io::Error| {
         Failure::new(format!("'{}' cannot be written: {error}", file.display())).because(error)
     };
+    // A pipe or device is written to, and nothing takes its place.
+    if std::fs::metadata(file).is_ok_and(|about| !about.is_file()) {
+        let mut out = std::fs::OpenOptions::new().write(true).open(file).map_err(failed)?;
+        while let Some(bytes) = recording.next().await? {
+            out.write_all(&bytes).map_err(failed)?;
+        }
+        return Ok(());
+    }
     // Under its name only when it is whole.
     let mut name = file.as_os_str().to_owned();
     name.push(".part");
@@ -213,7 +221,16 @@ impl Replay {
                 "--speed is a number that is not negative, such as 4 or 0.5",
             ));
         }
-        let mut recording = client.recording(self.id).await?;
+        let recording = client.recording(self.id).await?;
+        let shown = self.show(recording).await;
+        if !matches!(shown, Ok(exit::OK)) {
+            // It may have been in the middle of colours.
+            let _ = std::io::stdout().write_all(b"\x1b[m\x1b[?25h");
+        }
+        shown
+    }
+
+    async fn show(&self, mut recording: RecordingStream) -> Result<u8, Failure> {
         let mut interrupts = crate::watch::Interrupts::catch()?;
         let mut pending: Vec<u8> = Vec::new();
         let mut last = 0.0;
@@ -235,11 +252,7 @@ impl Replay {
                     continue;
                 }
                 tokio::select! {
-                    () = interrupts.next() => {
-                        // It may have been in the middle of colours.
-                        std::io::stdout().write_all(b"\x1b[m\x1b[?25h")?;
-                        return Ok(exit::INTERRUPTED);
-                    }
+                    () = interrupts.next() => return Ok(exit::INTERRUPTED),
                     () = tokio::time::sleep(pause) => {}
                 }
                 let mut out = std::io::stdout().lock();

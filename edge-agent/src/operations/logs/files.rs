@@ -243,7 +243,6 @@ fn open(part: &Part, capacity: usize) -> io::Result<Lines> {
     match part.member.packing {
         None => Ok(Lines::new(Body::Plain(file), part.from, capacity)),
         Some(packing) => {
-            io::Seek::rewind(&mut &file)?;
             let mut reader = packing.open(file)?;
             let skipped = io::copy(&mut io::Read::take(&mut reader, part.from), &mut io::sink())?;
             Ok(Lines::new(Body::Packed(reader), skipped, capacity))
@@ -269,6 +268,8 @@ fn place_is_of(place: &str, quoted_path: &str) -> bool {
 pub struct Reading {
     /// Its path as JSON.
     pub source: String,
+    /// That of the file being read.
+    file: RemotePath,
     parts: VecDeque<Part>,
     scan: Option<Scan>,
     skip: u64,
@@ -286,6 +287,7 @@ impl Reading {
     pub fn new(log: Log, cursors: bool, capacity: usize) -> Self {
         Self {
             source: log.source,
+            file: log.path,
             parts: log.parts,
             scan: None,
             skip: 0,
@@ -314,6 +316,7 @@ impl Reading {
                 self.scan = None;
                 return Ok(None);
             };
+            self.file = part.member.path.clone();
             let mut lines = open(&part, self.capacity)?;
             if part.member.packing.is_none() {
                 // What is written from now on is not asked for.
@@ -451,8 +454,9 @@ fn advance(
             Ok(None) => return,
             Err(error) => {
                 reading.scan = None;
-                let path = reading.source.clone();
-                worker.warn(&Failure::new("io", format!("{path} could not be read on: {error}")));
+                let path = reading.file.clone();
+                let text = format!("{} could not be read on: {error}", path.display());
+                worker.warn(&Failure::at("io", &path, text));
                 if reading.parts.is_empty() {
                     return;
                 }

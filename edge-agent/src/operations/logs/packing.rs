@@ -37,12 +37,12 @@ impl Packing {
         Ok(magic.into_iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, packing)| packing))
     }
 
-    /// What the file unpacks to.
+    /// What the file unpacks to, from its start on, wherever others of its descriptors are.
     ///
     /// # Errors
     /// When it cannot be unpacked.
     pub fn open(self, file: File) -> io::Result<Box<dyn Read>> {
-        let file = BufReader::with_capacity(128 * 1024, file);
+        let file = BufReader::with_capacity(128 * 1024, FromStart { file, at: 0 });
         Ok(match self {
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
             Self::Zstd => {
@@ -58,6 +58,20 @@ impl Packing {
                 ));
             }
         })
+    }
+}
+
+/// A file with a position of its own: descriptors that were duplicated share theirs.
+struct FromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(into, self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 
