@@ -1,6 +1,7 @@
 //! Being at a terminal of a machine: what it shows goes to ours, what is typed at ours goes to it.
 
 mod escape;
+mod keys;
 mod local;
 mod replay;
 
@@ -13,13 +14,13 @@ use bytes::Bytes;
 use reeve_protocol::{JobId, OperationId};
 use reeve_sdk::api::{Operation, OperationState, ResizeRequest, Typed, TypedPiece};
 use reeve_sdk::{Client, Error, Event, Follow};
-use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit;
 use crate::failure::Failure;
 use crate::terminal::{escape, note};
 use escape::{Escapes, Wish};
+use keys::Keys;
 pub use local::{LocalTerminal, find_size, is_terminal};
 pub use replay::Filter;
 
@@ -196,7 +197,7 @@ impl Sitting {
     async fn stay(&mut self) -> Result<Leaving, Failure> {
         let mut leave = LeaveSignals::catch()?;
         let mut window = catch(SignalKind::window_change())?;
-        let mut stdin = tokio::io::stdin();
+        let mut keyboard = Keys::open();
         let mut keys = vec![0; 16 * 1024];
         let mut close_by: Option<tokio::time::Instant> = None;
         loop {
@@ -217,7 +218,7 @@ impl Sitting {
                     self.status(&format!("cannot close it: {error}"));
                 },
                 _ = window.recv() => self.note_size(),
-                read = stdin.read(&mut keys), if can_read => match read {
+                read = keyboard.read(&mut keys), if can_read => match read {
                     Ok(count @ 1..) => {
                         let pressed = keys.get(..count).unwrap_or_default().to_vec();
                         if self.press(&pressed) {
