@@ -3,6 +3,7 @@
 mod auth_routes;
 mod code;
 mod key_routes;
+mod known;
 mod password;
 mod principal;
 mod routes;
@@ -30,6 +31,7 @@ use crate::db::{Db, DbError};
 use crate::problem::ApiError;
 use crate::tasks::Tasks;
 
+use known::Known;
 pub use password::Password;
 pub use principal::{Principal, Via};
 pub use scope::Scope;
@@ -63,6 +65,8 @@ pub struct Users {
     touched: Arc<Mutex<HashMap<ApiKeyId, i64>>>,
     /// Goes up whenever a key may have ended or changed.
     changed: watch::Sender<u64>,
+    /// Keys looked up a moment ago.
+    known: Arc<Known>,
     /// Keys for one WebSocket each.
     pub tickets: Tickets,
 }
@@ -79,6 +83,7 @@ impl Users {
             hashing: Arc::new(Semaphore::new(HASHING)),
             touched: Arc::default(),
             changed: watch::Sender::new(0),
+            known: Arc::default(),
         }
     }
 
@@ -125,9 +130,7 @@ impl Users {
         };
         let token = Token::parse(text).map_err(|error| refused().source(error))?;
         let id = ApiKeyId(token.id);
-        let mut conn = self.db.reader().await?;
-        let row = store::find_key(&mut conn, id).await?.ok_or_else(refused)?;
-        drop(conn);
+        let row = self.find_key(id).await?.ok_or_else(refused)?;
         let shown = hash_secret(&token.secret);
         if !bool::from(shown.as_slice().ct_eq(&row.hash)) || row.kind != token.kind {
             return Err(refused());
@@ -138,6 +141,19 @@ impl Users {
         }
         self.touch(&row, now);
         row.principal().map_err(ApiError::from)
+    }
+
+    async fn find_key(&self, id: ApiKeyId) -> Result<Option<Arc<KeyRow>>, DbError> {
+        let (change, now) = (*self.changed.borrow(), self.clock.micros());
+        if let Some(row) = self.known.find(id, change, now) {
+            return Ok(Some(row));
+        }
+        let mut conn = self.db.reader().await?;
+        let row = store::find_key(&mut conn, id).await?.map(Arc::new);
+        if let Some(row) = &row {
+            self.known.keep(row, change, now);
+        }
+        Ok(row)
     }
 
     fn touch(&self, row: &KeyRow, now: i64) {
@@ -189,8 +205,7 @@ impl Users {
     }
 
     async fn still_good(&self, principal: &Principal) -> Result<bool, DbError> {
-        let mut conn = self.db.reader().await?;
-        let Some(row) = store::find_key(&mut conn, principal.key).await? else { return Ok(false) };
+        let Some(row) = self.find_key(principal.key).await? else { return Ok(false) };
         if row.expires.is_some_and(|expires| expires <= self.clock.micros()) {
             return Ok(false);
         }
