@@ -6,6 +6,7 @@
 
 mod error;
 mod migrations;
+mod script;
 pub mod settings;
 #[cfg(test)]
 pub mod testing;
@@ -24,6 +25,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions};
 
 pub use error::{Constraint, ConstraintKind, DbError, OnConstraint};
+pub use script::{Answers, Sent};
 
 /// How long a transaction or a query waits for its connection, or a statement for a lock.
 const WAIT: Duration = Duration::from_secs(5);
@@ -55,13 +57,21 @@ pub struct Db {
 }
 
 /// A connection for reading. Goes back to its pool when dropped.
-pub struct Conn(PoolConnection<Any>);
+pub struct Conn {
+    conn: PoolConnection<Any>,
+    engine: Engine,
+}
 
 /// A transaction for writing. When it is dropped without [`Tx::commit`] its connection is closed,
 /// which rolls it back whatever state an error has left it in: SQLite itself ends a transaction
 /// that finds the disk full, and a count of open transactions kept beside it would be wrong.
 pub struct Tx {
     conn: PoolConnection<Any>,
+    engine: Engine,
+    /// What [`Tx::later`] put down.
+    waiting: Vec<script::Statement>,
+    /// Something was executed before what waited for it.
+    disordered: bool,
     committed: bool,
 }
 
@@ -185,7 +195,8 @@ impl Db {
     /// # Errors
     /// [`DbError::Busy`] when none came free in time, [`DbError::Lost`] when the server is away.
     pub async fn reader(&self) -> Result<Conn, DbError> {
-        self.acquire(&self.readers).await.map(Conn)
+        let conn = self.acquire(&self.readers).await?;
+        Ok(Conn { conn, engine: self.engine })
     }
 
     /// A transaction for writing. On SQLite there is one at a time, and it has the write lock from
@@ -194,13 +205,29 @@ impl Db {
     /// # Errors
     /// As [`Db::reader`].
     pub async fn begin(&self) -> Result<Tx, DbError> {
+        let mut tx = self.begin_later().await?;
+        tx.send().await?;
+        Ok(tx)
+    }
+
+    /// As [`Db::begin`], but the transaction begins with what is put down for it first.
+    ///
+    /// # Errors
+    /// As [`Db::reader`].
+    pub async fn begin_later(&self) -> Result<Tx, DbError> {
         let statement = match self.engine {
             Engine::Sqlite => "BEGIN IMMEDIATE",
             Engine::Postgres => "BEGIN",
         };
         let conn = self.acquire(&self.writers).await?;
-        let mut tx = Tx { conn, committed: false };
-        sqlx::query(statement).execute(&mut *tx).await?;
+        let mut tx = Tx {
+            conn,
+            engine: self.engine,
+            waiting: Vec::new(),
+            disordered: false,
+            committed: false,
+        };
+        tx.later(sqlx::query(statement))?;
         Ok(tx)
     }
 
@@ -256,10 +283,22 @@ impl Tx {
     ///
     /// # Errors
     /// When the database says no. Whether it is durable is then known only if it said why.
-    pub async fn commit(mut self) -> Result<(), DbError> {
-        sqlx::query("COMMIT").execute(&mut *self).await?;
+    pub async fn commit(self) -> Result<(), DbError> {
+        self.commit_answered().await.map(drop)
+    }
+
+    /// As [`Tx::commit`], with the answers to what was put down for it.
+    ///
+    /// # Errors
+    /// As [`Tx::commit`].
+    pub async fn commit_answered(mut self) -> Result<Answers, DbError> {
+        if self.disordered {
+            return Err(DbError::Content("statements out of their order".to_owned()));
+        }
+        self.later(sqlx::query("COMMIT"))?;
+        let answers = self.send().await?;
         self.committed = true;
-        Ok(())
+        Ok(answers)
     }
 }
 
@@ -274,13 +313,13 @@ impl Drop for Tx {
 impl Deref for Conn {
     type Target = AnyConnection;
     fn deref(&self) -> &AnyConnection {
-        &self.0
+        &self.conn
     }
 }
 
 impl DerefMut for Conn {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.0
+        &mut self.conn
     }
 }
 
@@ -293,6 +332,8 @@ impl Deref for Tx {
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
+        // Noticed by every test that comes this way, and never committed.
+        self.disordered |= !self.waiting.is_empty();
         &mut self.conn
     }
 }

@@ -18,15 +18,25 @@ const VERIFY_BATCH: i64 = 1000;
 /// # Errors
 /// When the database fails.
 pub async fn record(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> {
+    record_later(tx, entry).await?;
+    tx.send().await.map(drop)
+}
+
+/// As [`record`], with the last of it put down to be sent with the commit.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_later(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> {
     let at = jiff::Timestamp::now().as_microsecond();
     let head = sqlx::query(
         "insert into audit_head (id, sequence, hash) values (1, 1, $1)
          on conflict (id) do update set sequence = audit_head.sequence + 1
          returning sequence, hash",
     )
-    .bind(GENESIS.as_slice())
-    .fetch_one(&mut **tx)
-    .await?;
+    .bind(GENESIS.as_slice());
+    let sent = tx.later(head)?;
+    let answers = tx.send().await?;
+    let head = answers.row(sent).ok_or_else(|| DbError::Content("no head of the audit".into()))?;
     let sequence: i64 = head.try_get(0)?;
     let previous: Vec<u8> = head.try_get(1)?;
     let detail = entry.detail.to_string();
@@ -39,7 +49,7 @@ pub async fn record(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> {
         detail: &detail,
     };
     let hash = link.hash(&previous);
-    sqlx::query(
+    let entry = sqlx::query(
         "insert into audit (sequence, at, principal, action, target, detail, hash)
          values ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -49,13 +59,9 @@ pub async fn record(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> {
     .bind(entry.action)
     .bind(entry.target)
     .bind(&*detail)
-    .bind(hash.as_slice())
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query("update audit_head set hash = $1 where id = 1")
-        .bind(hash.as_slice())
-        .execute(&mut **tx)
-        .await?;
+    .bind(hash.as_slice());
+    tx.later(entry)?;
+    tx.later(sqlx::query("update audit_head set hash = $1 where id = 1").bind(hash.as_slice()))?;
     Ok(())
 }
 

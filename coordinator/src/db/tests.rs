@@ -108,6 +108,62 @@ async fn a_dropped_transaction_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn statements_sent_together_answer_in_their_order() {
+    for_each_engine(|db| async move {
+        let mut tx = db.begin_later().await.expect("a transaction");
+        let insert = "insert into settings (name, value) values ($1, $2)";
+        let change = "update settings set value = $2 where name >= $1 returning name";
+        // More than go at once.
+        let mut inserted = Vec::new();
+        for number in 0..20 {
+            let name = format!("name {number:02}");
+            inserted.push(tx.later(sqlx::query(insert).bind(name).bind("$1")).expect("put down"));
+        }
+        let none = tx.later(sqlx::query(change).bind("none").bind("x")).expect("put down");
+        let some = tx.later(sqlx::query(change).bind("name 17").bind("x")).expect("put down");
+        let answers = tx.commit_answered().await.expect("a commit");
+        assert!(inserted.iter().all(|sent| answers.changed(*sent) == 1));
+        assert_eq!((answers.changed(none), answers.rows(none).len()), (0, 0));
+        assert_eq!((answers.changed(some), answers.rows(some).len()), (3, 3));
+
+        let mut conn = db.reader().await.expect("a reader");
+        let look = "select value from settings where name = $1";
+        let questions = ["name 16", "none", "name 17"].map(|name| sqlx::query(look).bind(name));
+        let (answers, [first, none, last]) = conn.ask(questions).await.expect("answers");
+        let value = |sent| answers.row(sent).map(|row| row.get::<String, _>(0));
+        assert_eq!(value(first).as_deref(), Some("$1"));
+        assert_eq!(value(none), None);
+        assert_eq!(value(last).as_deref(), Some("x"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_fails_of_those_sent_together_leaves_nothing_of_them() {
+    for_each_engine(|db| async move {
+        let insert = "insert into settings (name, value) values ($1, 'x')";
+        let mut tx = db.begin_later().await.expect("a transaction");
+        for name in ["a", "b", "a", "c"] {
+            tx.later(sqlx::query(insert).bind(name)).expect("put down");
+        }
+        let error = tx.commit().await.expect_err("the same name twice");
+        assert_eq!(error.constraint().map(|rule| rule.kind), Some(ConstraintKind::Unique));
+        // What was put down is not passed over.
+        let mut tx = db.begin().await.expect("the writer came back");
+        tx.later(sqlx::query(insert).bind("d")).expect("put down");
+        sqlx::query(insert).bind("e").execute(&mut *tx).await.expect("executed before it");
+        tx.commit().await.expect_err("out of order");
+        let mut conn = db.reader().await.expect("a reader");
+        let rows = sqlx::query("select name from settings where value = 'x'")
+            .fetch_all(&mut *conn)
+            .await
+            .expect("an answer");
+        assert!(rows.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn migrating_again_changes_nothing_and_a_newer_schema_is_refused() {
     for_each_engine(|db| async move {
         db.migrate().await.expect("again");

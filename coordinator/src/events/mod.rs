@@ -108,6 +108,12 @@ impl Hub {
         receiver
     }
 
+    /// Whether somebody watches a job by itself.
+    #[must_use]
+    pub fn is_watched(&self, job: JobId) -> bool {
+        self.jobs().get(&job).is_some_and(|watchers| watchers.receiver_count() > 0)
+    }
+
     /// Tells everybody who watches tasks. Never waits.
     pub fn tell_task(&self, news: TaskNews) {
         let _ = self.0.tasks.send(news);

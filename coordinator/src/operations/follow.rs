@@ -248,13 +248,7 @@ impl Follower {
             }
         } else if first && self.operations.is_visible(&self.principal, row.machine_id) {
             let from = self.offsets.get(&id).copied().unwrap_or_default();
-            let reader = Reader::new(
-                self.operations.0.db.clone(),
-                self.operations.0.segments.clone(),
-                id,
-                StreamChoice::All,
-                from,
-            );
+            let reader = self.operations.reader(id, StreamChoice::All, from);
             let view = View { row: operation, durable: row.durable, reader, queued: false };
             self.open.insert(id, view);
             if !row.state.is_terminal() {

@@ -229,20 +229,15 @@ impl Operations {
     /// 404, or when the database does not answer.
     pub(crate) async fn describe_job(&self, id: JobId) -> Result<Job, ApiError> {
         let mut conn = self.0.db.reader().await?;
-        let job = store::load_job(&mut conn, id).await?.ok_or_else(|| {
+        let whole = store::load_whole_job(&mut conn, id).await?;
+        let (job, counts, single) = whole.ok_or_else(|| {
             ApiError::new(StatusCode::NOT_FOUND, "job_not_found", format!("there is no job {id}"))
         })?;
-        let counts = store::counts(&mut conn, &[id]).await?.remove(&id).unwrap_or_default();
-        let single = if counts.total == 1 {
-            let rows = store::list_of_job(&mut conn, id, -1, 1, "").await?;
-            rows.first().map(|row| {
-                let mut operation = row.to_api();
-                self.complete(&mut operation);
-                operation
-            })
-        } else {
-            None
-        };
+        let single = single.map(|row| {
+            let mut operation = row.to_api();
+            self.complete(&mut operation);
+            operation
+        });
         Ok(job.to_api(counts, single))
     }
 
@@ -290,7 +285,8 @@ impl Operations {
     /// A reader of an operation's output.
     #[must_use]
     pub(crate) fn reader(&self, id: OperationId, choice: StreamChoice, from: u64) -> Reader {
-        Reader::new(self.0.db.clone(), self.0.segments.clone(), id, choice, from)
+        let super::Inner { db, segments, recent, .. } = &*self.0;
+        Reader::new(db.clone(), segments.clone(), recent.clone(), id, choice, from)
     }
 }
 

@@ -52,7 +52,7 @@ use crate::uploads::Uploads;
 use crate::users::Principal;
 use conductor::{CancelTarget, Conductor, REQUEST_QUEUE, Request};
 use feed::Feeders;
-use output::{Closing, HealthFlag, Segments, Writer};
+use output::{Closing, HealthFlag, Recent, Segments, Writer};
 use pipe::Pipes;
 use relay::{Budget, Unclaimed};
 use stdin::{BodySource, Patience, Stdins};
@@ -112,6 +112,7 @@ struct Inner {
     tasks: Tasks,
     limits: Limits,
     segments: Segments,
+    recent: Recent,
     stdins: Stdins,
     pipes: Pipes,
     viewers: Viewers,
@@ -134,6 +135,7 @@ impl Operations {
             parts;
         let segments = Segments::open(&folder)?;
         let writer = Writer::new(db.clone(), clock.clone(), hub.clone(), segments.clone())?;
+        let recent = writer.recent.clone();
         let stdins = Stdins::default();
         let health = writer.health.clone();
         let (closings, relay_budget) = (writer.closings.clone(), Budget::default());
@@ -174,6 +176,7 @@ impl Operations {
             tasks,
             limits,
             segments,
+            recent,
             stdins,
             pipes,
             viewers: Viewers::default(),

@@ -8,11 +8,12 @@ use reeve_protocol::{JobId, JournalId, MachineId, OperationId, Totals};
 use sqlx::{AnyConnection, Row};
 
 use super::row::{Ending, OperationRow};
-use crate::db::{DbError, Tx};
+use crate::db::{Answers, DbError, Sent, Tx};
 
 pub use jobs::{
-    JobFilter, count_jobs_running, counts, find_by_key, finish_job_if_done, forget_keys,
-    insert_job, list_jobs, list_unfinished_jobs, load_job, request_job_cancel, use_upload,
+    JobFilter, count_jobs_running, counts, find_by_key, find_by_key_within, finish_job_if_done,
+    finish_job_later, forget_keys, insert_job, list_jobs, list_unfinished_jobs, load_job,
+    load_whole_job, request_job_cancel, use_upload,
 };
 pub use read::{COLUMN_COUNT, COLUMNS, containment_text, read_operation};
 
@@ -26,8 +27,8 @@ const PER_ROW: usize = 14;
 /// States an operation is in before it has ended.
 const OPEN: &str = "('queued', 'sent', 'running')";
 
-/// Adds operations, most of them queued, some of them sent at once.
-pub async fn insert_operations(tx: &mut Tx, rows: &[OperationRow]) -> Result<(), DbError> {
+/// Adds operations, most of them queued, some of them sent at once, with what is sent next.
+pub fn insert_operations(tx: &mut Tx, rows: &[OperationRow]) -> Result<(), DbError> {
     for piece in rows.chunks(ROWS_PER_INSERT) {
         let mut sql = String::from(
             "insert into operations (id, job_id, ordinal, machine_id, machine, state, boot_id,
@@ -59,7 +60,7 @@ pub async fn insert_operations(tx: &mut Tx, rows: &[OperationRow]) -> Result<(),
                 .bind(row.reason.as_ref().map(|reason| &*reason.code))
                 .bind(row.reason.as_ref().map(|reason| &*reason.message));
         }
-        query.execute(&mut **tx).await?;
+        tx.later(query)?;
     }
     Ok(())
 }
@@ -72,7 +73,7 @@ pub async fn mark_sent(
     journal: JournalId,
     now_us: i64,
 ) -> Result<bool, DbError> {
-    let done = sqlx::query(
+    let query = sqlx::query(
         "update operations set state = 'sent', boot_id = $2, journal_id = $3, sent_us = $4,
                                updated_us = $4
          where id = $1 and state = 'queued' and cancel_requested_us is null",
@@ -80,51 +81,48 @@ pub async fn mark_sent(
     .bind(id.to_string())
     .bind(boot_id)
     .bind(journal.to_string())
-    .bind(now_us)
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .bind(now_us);
+    let sent = tx.later(query)?;
+    Ok(tx.send().await?.changed(sent) == 1)
 }
 
-/// Sent → running, and how much output is durable. Nothing if it was not open any more.
-pub async fn mark_running(
+/// Sent → running, and how much output is durable, with what is sent next: the answer is the row, or
+/// nothing if it was not open any more.
+pub fn mark_running(
     tx: &mut Tx,
     id: OperationId,
     started_us: i64,
     containment: Option<String>,
     durable: Totals,
     now_us: i64,
-) -> Result<Option<OperationRow>, DbError> {
+) -> Result<Sent, DbError> {
     let sql = format!(
         "update operations set state = 'running', started_us = $2, containment = $3,
                 durable_all = $4, durable_stdout = $5, durable_stderr = $6, updated_us = $7
          where id = $1 and state in ('sent', 'running') returning {COLUMNS}"
     );
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(id.to_string())
         .bind(started_us)
         .bind(containment)
         .bind(signed(durable.all))
         .bind(signed(durable.stdout))
         .bind(signed(durable.stderr))
-        .bind(now_us)
-        .fetch_optional(&mut **tx)
-        .await?;
-    row.as_ref().map(read_operation).transpose()
+        .bind(now_us);
+    tx.later(query)
 }
 
-/// How much output is durable.
-pub async fn keep_durable(tx: &mut Tx, id: OperationId, durable: Totals) -> Result<(), DbError> {
-    sqlx::query(
+/// How much output is durable, with what is sent next.
+pub fn keep_durable(tx: &mut Tx, id: OperationId, durable: Totals) -> Result<(), DbError> {
+    let query = sqlx::query(
         "update operations set durable_all = $2, durable_stdout = $3, durable_stderr = $4
          where id = $1",
     )
     .bind(id.to_string())
     .bind(signed(durable.all))
     .bind(signed(durable.stdout))
-    .bind(signed(durable.stderr))
-    .execute(&mut **tx)
-    .await?;
+    .bind(signed(durable.stderr));
+    tx.later(query)?;
     Ok(())
 }
 
@@ -136,6 +134,18 @@ pub async fn finish(
     durable: Option<Totals>,
     now_us: i64,
 ) -> Result<Option<OperationRow>, DbError> {
+    let sent = finish_later(tx, id, ending, durable, now_us)?;
+    read_answer(&tx.send().await?, sent)
+}
+
+/// As [`finish`], with what is sent next: the answer is the row.
+pub fn finish_later(
+    tx: &mut Tx,
+    id: OperationId,
+    ending: &Ending,
+    durable: Option<Totals>,
+    now_us: i64,
+) -> Result<Sent, DbError> {
     let sql = format!(
         "update operations set state = $2, exit_code = $3, signal = $4, reason_code = $5,
                 reason = $6, started_us = coalesce($7, started_us),
@@ -145,7 +155,7 @@ pub async fn finish(
                 durable_stderr = coalesce($14, durable_stderr), finished_us = $15, updated_us = $15
          where id = $1 and state in {OPEN} returning {COLUMNS}"
     );
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(id.to_string())
         .bind(ending.state.as_str())
         .bind(ending.exit_code.map(i64::from))
@@ -160,10 +170,13 @@ pub async fn finish(
         .bind(durable.map(|totals| signed(totals.all)))
         .bind(durable.map(|totals| signed(totals.stdout)))
         .bind(durable.map(|totals| signed(totals.stderr)))
-        .bind(now_us)
-        .fetch_optional(&mut **tx)
-        .await?;
-    row.as_ref().map(read_operation).transpose()
+        .bind(now_us);
+    tx.later(query)
+}
+
+/// The operation that a statement has answered with.
+pub fn read_answer(answers: &Answers, sent: Sent) -> Result<Option<OperationRow>, DbError> {
+    answers.row(sent).map(read_operation).transpose()
 }
 
 /// Notes that an open operation is to be cancelled, once.

@@ -125,7 +125,7 @@ impl Conductor {
 
     async fn commit(&self, batch: &Batch) -> Result<Outcome, DbError> {
         let now_us = self.clock.micros();
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_later().await?;
         let mut outcome = Outcome::default();
         let mut picked: HashMap<OperationId, &Arc<Session>> =
             batch.picked.iter().map(|(id, session)| (*id, session)).collect();
@@ -144,6 +144,7 @@ impl Conductor {
             outcome.admitted.push(admitted);
         }
         for cancel in &batch.cancels {
+            tx.send().await?;
             let found =
                 self.record_cancel(&mut tx, cancel, &mut picked, now_us, &mut outcome).await?;
             outcome.cancel_found.push(found);
@@ -338,7 +339,8 @@ async fn record_job(
 ) -> Result<Result<(JobRow, Vec<OperationRow>), ApiErrorOrExisting>, DbError> {
     let mut job = admission.job.clone();
     if let Some((key, hash)) = &admission.key
-        && let Some((existing, old_hash)) = store::find_by_key(tx, &job.principal, key).await?
+        && let Some((existing, old_hash)) =
+            store::find_by_key_within(tx, &job.principal, key).await?
     {
         // It was given places before this was known; they are taken back with it.
         for row in &admission.operations {
@@ -385,14 +387,15 @@ async fn record_job(
         job.finished_us = Some(now_us);
         done.insert(job.id);
     }
-    store::insert_job(tx, &job, admission.key.as_ref()).await?;
-    store::insert_operations(tx, &rows).await?;
+    store::insert_job(tx, &job, admission.key.as_ref())?;
+    store::insert_operations(tx, &rows)?;
     if let OperationRequest::OpenTerminal(asked) = redacted(&job.operation) {
+        tx.send().await?;
         for row in &rows {
             terminals::store::insert(tx, row.id, &job.principal, &asked, now_us).await?;
         }
     }
-    audit::record(
+    audit::record_later(
         tx,
         &audit::Entry {
             principal: &job.principal,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use reeve_protocol::{Gap, OperationId, Stream, Totals};
 
+use super::recent::Recent;
 use super::record::{self, Damaged};
 use super::segments::Segments;
 use super::store::{self, Order, Piece, PieceBody, gap_between};
@@ -53,6 +54,7 @@ pub enum ReadError {
 pub struct Reader {
     db: Db,
     segments: Segments,
+    recent: Recent,
     operation: OperationId,
     choice: StreamChoice,
     /// The first offset wanted, in the chosen order.
@@ -73,6 +75,7 @@ impl Reader {
     pub fn new(
         db: Db,
         segments: Segments,
+        recent: Recent,
         operation: OperationId,
         choice: StreamChoice,
         from: u64,
@@ -81,6 +84,7 @@ impl Reader {
         Self {
             db,
             segments,
+            recent,
             operation,
             choice,
             from,
@@ -123,6 +127,14 @@ impl Reader {
     ) -> Result<bool, ReadError> {
         if self.started && self.reached.all >= durable.all {
             return Ok(false);
+        }
+        if self.started
+            && let Some(fresh) = self.recent.find(self.operation, self.reached.all)
+        {
+            self.reached = fresh.from;
+            self.piece_at_us = Some(fresh.at_us);
+            self.piece = fresh.records;
+            return Ok(true);
         }
         // A viewer that goes on in the merged order has to hear of a gap it stands before or in.
         if !self.started && self.choice == StreamChoice::All {

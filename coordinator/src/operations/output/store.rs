@@ -36,14 +36,14 @@ pub enum PieceBody {
 const COLUMNS: &str = "all_from, all_to, stdout_from, stdout_to, stderr_from, stderr_to, length, \
                        segment, position, content, at_us";
 
-/// Adds a piece. Again is fine: after a commit whose answer was lost it is not known whether the
-/// row is there.
-pub async fn insert(tx: &mut Tx, operation: OperationId, piece: &Piece) -> Result<(), DbError> {
+/// Adds a piece with what is sent next. Again is fine: after a commit whose answer was lost it is
+/// not known whether the row is there.
+pub fn insert(tx: &mut Tx, operation: OperationId, piece: &Piece) -> Result<(), DbError> {
     let (place, content) = match &piece.body {
         PieceBody::Inline(bytes) => (None, Some(bytes.as_slice())),
         PieceBody::Placed(place) => (Some(*place), None),
     };
-    sqlx::query(
+    let query = sqlx::query(
         "insert into output_pieces (operation_id, all_from, all_to, stdout_from, stdout_to,
                                     stderr_from, stderr_to, length, segment, position, content,
                                     at_us)
@@ -66,27 +66,25 @@ pub async fn insert(tx: &mut Tx, operation: OperationId, piece: &Piece) -> Resul
     .bind(place.map(|place| place.segment))
     .bind(place.map(|place| signed(place.position)))
     .bind(content)
-    .bind(piece.at_us)
-    .execute(&mut **tx)
-    .await?;
+    .bind(piece.at_us);
+    tx.later(query)?;
     Ok(())
 }
 
-/// Drops the pieces that lie wholly within a range of the merged order.
-pub async fn delete_within(
+/// Drops the pieces that lie wholly within a range of the merged order, with what is sent next.
+pub fn delete_within(
     tx: &mut Tx,
     operation: OperationId,
     from: u64,
     to: u64,
 ) -> Result<(), DbError> {
-    sqlx::query(
+    let query = sqlx::query(
         "delete from output_pieces where operation_id = $1 and all_from >= $2 and all_to <= $3",
     )
     .bind(operation.to_string())
     .bind(signed(from))
-    .bind(signed(to))
-    .execute(&mut **tx)
-    .await?;
+    .bind(signed(to));
+    tx.later(query)?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::Breach;
+use super::recent::Recent;
 use super::segments::Segments;
 use crate::Clock;
 use crate::db::Db;
@@ -136,6 +137,8 @@ pub struct Writer {
     pub(in crate::operations) commands: Mailbox<Command>,
     pub(in crate::operations) closings: Mailbox<Closing>,
     pub(in crate::operations) health: HealthFlag,
+    /// What followers take from memory.
+    pub(in crate::operations) recent: Recent,
     /// Away with the batch that is being made durable.
     sink: Option<Sink>,
     live: HashMap<OperationId, Live>,
@@ -188,6 +191,7 @@ impl Writer {
             commands: Mailbox::default(),
             closings: Mailbox::default(),
             health,
+            recent: Recent::default(),
             sink: Some(sink),
             live: HashMap::new(),
             dirty: Vec::new(),
@@ -282,7 +286,8 @@ impl Writer {
 
     fn finish_batch(&mut self, flushed: Flushed) {
         self.sink = Some(flushed.sink);
-        if let Some((entries, committed)) = flushed.done {
+        if let Some((mut entries, committed)) = flushed.done {
+            self.hand_on(&mut entries, committed.at_us);
             self.announce(&entries, committed);
         }
     }

@@ -8,10 +8,10 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::super::approved::Approved;
-use super::super::row::JobRow;
-use super::read::parse;
+use super::super::row::{JobRow, OperationRow};
+use super::read::{COLUMNS as OPERATION_COLUMNS, parse, read_operation};
 use super::signed;
-use crate::db::{DbError, Tx};
+use crate::db::{Conn, DbError, Sent, Tx};
 
 const COLUMNS: &str = "id, principal, selector, operation, rollout, output_limit, expires_us, \
                        state, created_us, finished_us, cancel_requested_us, approval, options";
@@ -27,13 +27,13 @@ pub struct JobFilter {
     pub state: Option<JobState>,
 }
 
-/// Adds a job.
-pub async fn insert_job(
+/// Adds a job, with what is sent next.
+pub fn insert_job(
     tx: &mut Tx,
     job: &JobRow,
     key: Option<&(String, [u8; 32])>,
 ) -> Result<(), DbError> {
-    sqlx::query(
+    let query = sqlx::query(
         "insert into jobs (id, principal, selector, operation, rollout, output_limit, expires_us,
                            state, created_us, finished_us, idempotency_key, request_hash,
                            approval, options, upload_id)
@@ -53,20 +53,18 @@ pub async fn insert_job(
     .bind(key.map(|(_, hash)| &hash[..]))
     .bind(job.approval.as_ref().map(Approved::to_text))
     .bind(serde_json::to_string(&job.options).unwrap_or_default())
-    .bind(job.options.input.map(|input| input.upload.to_string()))
-    .execute(&mut **tx)
-    .await?;
+    .bind(job.options.input.map(|input| input.upload.to_string()));
+    tx.later(query)?;
     Ok(())
 }
 
 /// A job is about to read an upload: it stays from now on. Whether it is there.
 pub async fn use_upload(tx: &mut Tx, id: UploadId, now_us: i64) -> Result<bool, DbError> {
-    let done = sqlx::query("update uploads set used_us = $2 where id = $1 and state <> 'broken'")
+    let query = sqlx::query("update uploads set used_us = $2 where id = $1 and state <> 'broken'")
         .bind(id.to_string())
-        .bind(now_us)
-        .execute(&mut **tx)
-        .await?;
-    Ok(done.rows_affected() == 1)
+        .bind(now_us);
+    let sent = tx.later(query)?;
+    Ok(tx.send().await?.changed(sent) == 1)
 }
 
 /// The job somebody asked for with this key, and the hash of what they asked then.
@@ -75,14 +73,25 @@ pub async fn find_by_key(
     principal: &str,
     key: &str,
 ) -> Result<Option<(JobId, Vec<u8>)>, DbError> {
-    let row = sqlx::query(
-        "select id, request_hash from jobs where principal = $1 and idempotency_key = $2",
-    )
-    .bind(principal)
-    .bind(key)
-    .fetch_optional(conn)
-    .await?;
-    row.map(|row| Ok((parse(&row.try_get::<String, _>(0)?)?, row.try_get(1)?))).transpose()
+    let row = sqlx::query(BY_KEY).bind(principal).bind(key).fetch_optional(conn).await?;
+    row.as_ref().map(read_key).transpose()
+}
+
+/// As [`find_by_key`] in a transaction that may not have begun.
+pub async fn find_by_key_within(
+    tx: &mut Tx,
+    principal: &str,
+    key: &str,
+) -> Result<Option<(JobId, Vec<u8>)>, DbError> {
+    let sent = tx.later(sqlx::query(BY_KEY).bind(principal).bind(key))?;
+    tx.send().await?.row(sent).map(read_key).transpose()
+}
+
+const BY_KEY: &str =
+    "select id, request_hash from jobs where principal = $1 and idempotency_key = $2";
+
+fn read_key(row: &AnyRow) -> Result<(JobId, Vec<u8>), DbError> {
+    Ok((parse(&row.try_get::<String, _>(0)?)?, row.try_get(1)?))
 }
 
 /// Forgets `Idempotency-Key`s of jobs made before a time.
@@ -99,7 +108,13 @@ pub async fn forget_keys(tx: &mut Tx, before_us: i64) -> Result<(), DbError> {
 
 /// Ends a job if all its operations have ended. Whether it did.
 pub async fn finish_job_if_done(tx: &mut Tx, id: JobId, now_us: i64) -> Result<bool, DbError> {
-    let done = sqlx::query(
+    let sent = finish_job_later(tx, id, now_us)?;
+    Ok(tx.send().await?.changed(sent) == 1)
+}
+
+/// As [`finish_job_if_done`], with what is sent next: it has changed the job, or not.
+pub fn finish_job_later(tx: &mut Tx, id: JobId, now_us: i64) -> Result<Sent, DbError> {
+    let query = sqlx::query(
         "update jobs set finished_us = $2, state = case
              when not exists (select 1 from operations
                               where job_id = $1 and state <> 'succeeded') then 'succeeded'
@@ -111,10 +126,8 @@ pub async fn finish_job_if_done(tx: &mut Tx, id: JobId, now_us: i64) -> Result<b
            and not exists (select 1 from operations where state = 'running' and job_id = $1)",
     )
     .bind(id.to_string())
-    .bind(now_us)
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .bind(now_us);
+    tx.later(query)
 }
 
 /// Jobs that have not ended and of which nothing is open, for a coordinator that starts.
@@ -150,6 +163,29 @@ pub async fn load_job(conn: &mut AnyConnection, id: JobId) -> Result<Option<JobR
     row.as_ref().map(read).transpose()
 }
 
+/// One job, how many of its operations are in which state, and its operation if it has but one.
+pub async fn load_whole_job(
+    conn: &mut Conn,
+    id: JobId,
+) -> Result<Option<(JobRow, JobCounts, Option<OperationRow>)>, DbError> {
+    let job = format!("select {COLUMNS} from jobs where id = $1");
+    let first = format!(
+        "select {OPERATION_COLUMNS} from operations where job_id = $1 order by ordinal limit 1"
+    );
+    let text = id.to_string();
+    let queries = [
+        sqlx::query(sqlx::AssertSqlSafe(job)).bind(&text),
+        sqlx::query(COUNTS).bind(&text),
+        sqlx::query(sqlx::AssertSqlSafe(first)).bind(&text),
+    ];
+    let (answers, [job, states, first]) = conn.ask(queries).await?;
+    let Some(job) = answers.row(job).map(read).transpose()? else { return Ok(None) };
+    let mut counts = JobCounts::default();
+    answers.rows(states).iter().try_for_each(|row| add_count(&mut counts, row))?;
+    let single = answers.row(first).filter(|_| counts.total == 1);
+    Ok(Some((job, counts, single.map(read_operation).transpose()?)))
+}
+
 /// Jobs, newest first.
 pub async fn list_jobs(
     conn: &mut AnyConnection,
@@ -176,22 +212,22 @@ pub async fn counts(
     let mut counts: HashMap<JobId, JobCounts> = HashMap::new();
     for job in jobs {
         let entry = counts.entry(*job).or_default();
-        let rows =
-            sqlx::query("select state, count(*) from operations where job_id = $1 group by state")
-                .bind(job.to_string())
-                .fetch_all(&mut *conn)
-                .await?;
-        for row in rows {
-            let state: String = row.try_get(0)?;
-            let number = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
-            if let Some(state) = OperationState::ALL.into_iter().find(|each| each.as_str() == state)
-            {
-                *entry.of(state) = number;
-                entry.total += number;
-            }
-        }
+        let rows = sqlx::query(COUNTS).bind(job.to_string()).fetch_all(&mut *conn).await?;
+        rows.iter().try_for_each(|row| add_count(entry, row))?;
     }
     Ok(counts)
+}
+
+const COUNTS: &str = "select state, count(*) from operations where job_id = $1 group by state";
+
+fn add_count(counts: &mut JobCounts, row: &AnyRow) -> Result<(), DbError> {
+    let state: String = row.try_get(0)?;
+    let number = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
+    if let Some(state) = OperationState::ALL.into_iter().find(|each| each.as_str() == state) {
+        *counts.of(state) = number;
+        counts.total += number;
+    }
+    Ok(())
 }
 
 /// Jobs that have not ended.

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::super::output::WriterHealth;
-use super::super::testing::{eventually, on_each_engine, sent, shell, with};
+use super::super::testing::{eventually, on_each_engine, output_of, sent, shell, with};
 use crate::fleet::testing::{Agent, Script};
 use crate::testing::refused;
 
@@ -49,10 +49,12 @@ async fn operation_cancelled_in_the_moment_its_turn_comes_is_cancelled() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_while_the_database_takes_no_writes() {
+async fn nothing_is_lost_or_shown_while_the_database_takes_no_writes() {
     on_each_engine(|site| async move {
         let mut agent = site.online("web-1").await;
-        let id = site.run("web-1").await;
+        let job = site.submit(&shell("web-1")).await;
+        let id = job.single.expect("one").id;
+        let mut viewer = site.follow(&site.admin, job.id, &json!({})).await;
         let mut script = agent.start().await;
         site.wait_operation(id, OperationState::Running).await;
         let held = site.hold_database().await;
@@ -65,6 +67,7 @@ async fn nothing_is_lost_while_the_database_takes_no_writes() {
         .await;
         agent.settle().await;
         assert_eq!(agent.kept(&reeve_protocol::Kind::Acknowledge), 0, "acknowledged too early");
+        assert_eq!(operations.0.recent.find(id, 0), None, "left to followers too early");
         let request = site.server.request_as(&site.admin, Method::POST, "/api/jobs");
         let request = request.json(&shell("web-1"));
         refused(request, StatusCode::SERVICE_UNAVAILABLE, "database_down").await;
@@ -73,6 +76,8 @@ async fn nothing_is_lost_while_the_database_takes_no_writes() {
         agent.result_acknowledged(id).await;
         assert_eq!(site.operation(id).await.exit_code, Some(3));
         assert_eq!(site.output(id, "").await, b"hello");
+        assert!(operations.0.recent.find(id, 0).is_some());
+        assert_eq!(output_of(&viewer.all().await), b"hello");
         assert_eq!(operations.health(), WriterHealth::Good);
         let id = site.run("web-1").await;
         agent.finish(&Script::new(id), Outcome::Exited { code: 0 }).await;

@@ -8,6 +8,7 @@ use reeve_sdk::api::follow::FrameKind;
 use reeve_sdk::api::{JobState, OperationState, Ticket};
 use serde_json::json;
 
+use super::super::output::{Reader, Recent, StreamChoice};
 use super::super::testing::{Events, Site, on_each_engine, output_of, shell, with};
 use crate::events::Change;
 use crate::fleet::testing::{Agent, LIMIT};
@@ -56,6 +57,71 @@ async fn any_mix_of_streams_is_read_back_byte_for_byte_from_any_offset() {
             let request = json!({ "offsets": { id.to_string(): from } });
             let frames = site.follow(&site.admin, job.id, &request).await.all().await;
             assert!(output_of(&frames) == all[from..], "seed {seed}, follow from {from}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reader_gets_each_byte_once_whatever_of_it_is_still_in_memory() {
+    on_each_engine(|site| async move {
+        let mut agent = site.online("web-1").await;
+        let job = site.submit(&shell("web-1")).await;
+        // What nobody watches is not kept.
+        let mut viewer = site.follow(&site.admin, job.id, &json!({})).await;
+        let mut script = agent.start().await;
+        let id = script.id;
+        let large = vec![b'x'; 5000];
+        let written: [(Stream, &[u8]); 4] = [
+            (Stream::Stdout, b"one"),
+            (Stream::Stderr, b"two"),
+            (Stream::Stdout, &large),
+            (Stream::Stderr, b"four"),
+        ];
+        for (index, (stream, bytes)) in written.into_iter().enumerate() {
+            if index == 3 {
+                agent.drop_output(&mut script, 5, 2).await;
+            }
+            agent.write(&mut script, stream, bytes).await;
+            // Each becomes a piece of its own.
+            agent.acknowledged(id, script.totals.all).await;
+        }
+        agent.finish(&script, Outcome::Exited { code: 0 }).await;
+        let all: Vec<u8> = written.iter().flat_map(|(_, bytes)| bytes.to_vec()).collect();
+        assert!(output_of(&viewer.all().await) == all);
+
+        let inner = &site.server.running.state.operations.0;
+        let pieces: Vec<_> = [0, 3, 6, 5013].map(|at| inner.recent.find(id, at)).into();
+        let pieces: Vec<_> = pieces.into_iter().map(|piece| piece.expect("in memory")).collect();
+        let choices = [
+            StreamChoice::All,
+            StreamChoice::Only(Stream::Stdout),
+            StreamChoice::Only(Stream::Stderr),
+        ];
+        for (choice, from) in choices.into_iter().flat_map(|c| [0, 2, 3, 7, 5002].map(|at| (c, at)))
+        {
+            let mut expected = None;
+            for kept in 0..1 << pieces.len() {
+                let recent = Recent::default();
+                for (index, piece) in pieces.iter().enumerate() {
+                    if kept & (1 << index) != 0 {
+                        recent.keep(id, piece.clone());
+                    }
+                }
+                let (db, segments) = (inner.db.clone(), inner.segments.clone());
+                let mut reader = Reader::new(db, segments, recent, id, choice, from);
+                let mut parts = Vec::new();
+                loop {
+                    let more = reader.next(script.totals, 4).await.expect("it is read");
+                    if more.is_empty() {
+                        break;
+                    }
+                    parts.extend(more);
+                }
+                let expected = expected.get_or_insert_with(|| parts.clone());
+                assert_eq!(*expected, parts, "{choice:?} from {from}, in memory: {kept:04b}");
+            }
+            assert!(from > 0 || expected.is_some_and(|parts| !parts.is_empty()), "{choice:?}");
         }
     })
     .await;

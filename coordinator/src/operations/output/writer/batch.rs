@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use reeve_protocol::{Acknowledge, Credit, JobId, OperationId, Totals};
 
+use super::super::recent::Fresh;
 use super::super::segments::Place;
 use super::{CREDIT_BUDGET, Closing, Writer};
 use crate::events::Change;
@@ -25,6 +26,8 @@ pub struct Entry {
 
 /// What came of it.
 pub struct Committed {
+    /// When it was committed, microseconds since 1970.
+    pub at_us: i64,
     pub rows: Vec<OperationRow>,
     pub jobs_done: BTreeSet<JobId>,
 }
@@ -61,6 +64,29 @@ impl Writer {
             });
         }
         entries
+    }
+
+    /// Leaves what was committed to those who follow it. Pieces of a middle that was dropped with the
+    /// same commit are nowhere.
+    pub(super) fn hand_on(&self, entries: &mut [Entry], at_us: i64) {
+        for entry in entries {
+            let pieces = std::mem::take(&mut entry.pieces);
+            if !self.hub.is_watched(entry.job) {
+                continue;
+            }
+            for (from, to, mut records) in pieces {
+                // What is kept is counted by what is in it.
+                if records.capacity() > 2 * records.len() {
+                    records.shrink_to_fit();
+                }
+                let is_dropped =
+                    entry.drop.is_some_and(|(first, last)| from.all >= first && to.all <= last);
+                if !is_dropped {
+                    let records = records.into();
+                    self.recent.keep(entry.operation, Fresh { from, to, at_us, records });
+                }
+            }
+        }
     }
 
     /// Acknowledges, grants credit, and tells whoever watches.

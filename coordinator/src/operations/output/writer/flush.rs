@@ -84,7 +84,11 @@ impl Sink {
         written: &mut bool,
     ) -> Result<Committed, Failure> {
         if entries.iter().all(|entry| entry.only_resumed) {
-            return Ok(Committed { rows: Vec::new(), jobs_done: BTreeSet::new() });
+            return Ok(Committed {
+                at_us: self.clock.micros(),
+                rows: Vec::new(),
+                jobs_done: BTreeSet::new(),
+            });
         }
         if !*written {
             self.write_segments(entries).await?;
@@ -118,8 +122,9 @@ impl Sink {
 
     async fn commit(&self, entries: &[Entry]) -> Result<Committed, DbError> {
         let now_us = self.clock.micros();
-        let mut tx = self.db.begin().await?;
-        let mut changed = Vec::new();
+        // All of it is sent together: nothing in here depends on an answer.
+        let mut tx = self.db.begin_later().await?;
+        let mut changes = Vec::new();
         let mut ended_jobs = BTreeSet::new();
         for entry in entries.iter().filter(|entry| !entry.only_resumed) {
             for ((from, to, records), place) in entry.pieces.iter().zip(&entry.places) {
@@ -133,35 +138,37 @@ impl Sink {
                         None => PieceBody::Inline(records.clone()),
                     },
                 };
-                store::insert(&mut tx, entry.operation, &piece).await?;
+                store::insert(&mut tx, entry.operation, &piece)?;
             }
             if let Some((from, to)) = entry.drop {
-                store::delete_within(&mut tx, entry.operation, from, to).await?;
+                store::delete_within(&mut tx, entry.operation, from, to)?;
             }
             let durable = entry.durable;
             if let Some(ending) = &entry.ending {
-                let row =
-                    rows::finish(&mut tx, entry.operation, ending, Some(durable), now_us).await?;
-                changed.extend(row);
+                let id = entry.operation;
+                changes.push(rows::finish_later(&mut tx, id, ending, Some(durable), now_us)?);
                 ended_jobs.insert(entry.job);
             } else if let Some(accepted) = &entry.accepted {
                 let containment = rows::containment_text(accepted.containment);
                 let (id, started) = (entry.operation, accepted.started_us);
-                let row =
-                    rows::mark_running(&mut tx, id, started, containment, durable, now_us).await?;
-                changed.extend(row);
+                let sent = rows::mark_running(&mut tx, id, started, containment, durable, now_us)?;
+                changes.push(sent);
             } else {
-                rows::keep_durable(&mut tx, entry.operation, durable).await?;
+                rows::keep_durable(&mut tx, entry.operation, durable)?;
             }
         }
-        let mut jobs_done = BTreeSet::new();
+        let mut finished = Vec::with_capacity(ended_jobs.len());
         for job in ended_jobs {
-            if rows::finish_job_if_done(&mut tx, job, now_us).await? {
-                jobs_done.insert(job);
-            }
+            finished.push((job, rows::finish_job_later(&mut tx, job, now_us)?));
         }
-        tx.commit().await?;
-        Ok(Committed { rows: changed, jobs_done })
+        let answers = tx.commit_answered().await?;
+        let changed = changes.into_iter().map(|sent| rows::read_answer(&answers, sent));
+        let done = finished.into_iter().filter(|(_, sent)| answers.changed(*sent) == 1);
+        Ok(Committed {
+            at_us: now_us,
+            rows: changed.filter_map(Result::transpose).collect::<Result<_, _>>()?,
+            jobs_done: done.map(|(job, _)| job).collect(),
+        })
     }
 }
 

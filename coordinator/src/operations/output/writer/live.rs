@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reeve_link::credit::Window;
-use reeve_protocol::{Accepted, JobId, MachineId, OperationResult, Output, Stream, Totals};
+use reeve_protocol::{Accepted, JobId, MachineId, OperationResult, Output, Stream, Totals, limits};
 
 use super::super::incoming::{self, Breach, Fresh};
 use super::super::record;
@@ -14,6 +14,9 @@ use crate::operations::row::Ending;
 
 /// Bytes of one piece. Bounds what a reader holds in memory.
 const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of one with its records' headers: those of full frames, and of some that are not.
+const FULL_BYTES: usize = PIECE_BYTES + 1024;
 
 /// Of an operation whose output is over its limit, the end that is kept, at most.
 const MAX_TAIL_BYTES: u64 = 16 * 1024 * 1024;
@@ -114,6 +117,11 @@ impl Live {
         }
         incoming::advance(&mut self.received, stream, bytes.len() as u64);
         if let Some(piece) = self.collected.last_mut() {
+            // More than one full frame: it will be a full piece, and growing would copy it again and
+            // again.
+            if piece.records.len() > limits::MAX_DATA_BYTES {
+                piece.records.reserve_exact(FULL_BYTES.saturating_sub(piece.records.len()));
+            }
             record::push(&mut piece.records, stream, bytes);
             piece.to = self.received;
         }
