@@ -84,10 +84,10 @@ fn odd_names_go_through_every_verb_as_they_are() {
         assert_eq!(content(), "needle one\n");
 
         story.one_line("files ls", &[on("web-1", &far)]);
-        story.one_line("files ls -l", &[there.clone()]);
+        story.one_line("files ls -l", std::slice::from_ref(&there));
         story.one_line("files find -k f", &[on("web-1", &far)]);
         story.one_line("files grep needle", &[on("web-1", &far)]);
-        story.one_line("files grep -l needle", &[there.clone()]);
+        story.one_line("files grep -l needle", std::slice::from_ref(&there));
         story.succeed("files tree", &[on("web-1", &far)]);
         let found = cluster.reeve(
             ["files", "find", "-k", "f", "-0"]
@@ -96,11 +96,11 @@ fn odd_names_go_through_every_verb_as_they_are() {
                 .chain([on("web-1", &far)]),
         );
         assert_eq!(found.stdout, [file.as_os_str().as_bytes(), b"\0"].concat(), "{why}: {found}");
-        let stat = story.succeed("files stat -o jsonl", &[there.clone()]);
+        let stat = story.succeed("files stat -o jsonl", std::slice::from_ref(&there));
         assert_eq!(stat.json::<serde_json::Value>()["size"], 11, "{why}: {stat}");
-        let cat = story.succeed("files cat", &[there.clone()]);
+        let cat = story.succeed("files cat", std::slice::from_ref(&there));
         assert_eq!(cat.text(), "needle one\n", "{why}");
-        story.succeed("files chmod 604", &[there.clone()]);
+        story.succeed("files chmod 604", std::slice::from_ref(&there));
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o604);
 
         let mut other = name.to_owned();
@@ -114,16 +114,16 @@ fn odd_names_go_through_every_verb_as_they_are() {
         let would = story.succeed("cp --dry-run", &[here.clone(), there.clone()]);
         assert_eq!(would.stderr.lines().count(), 1, "{why}: {would}");
         story.succeed("cp", &[here.clone(), there.clone()]);
-        let diff = story.run("files diff", &[there.clone()]);
+        let diff = story.run("files diff", std::slice::from_ref(&there));
         diff.expect_code(1).expect_says("-needle one\n+needle two\n");
-        let history = story.succeed("files history -o json", &[there.clone()]);
+        let history = story.succeed("files history -o json", std::slice::from_ref(&there));
         assert_eq!(history.json::<serde_json::Value>().as_array().map(Vec::len), Some(1), "{why}");
-        story.succeed("files rm", &[there.clone()]);
+        story.succeed("files rm", std::slice::from_ref(&there));
         assert!(!file.exists(), "{why}");
-        let gone = story.run("files cat", &[there.clone()]);
+        let gone = story.run("files cat", std::slice::from_ref(&there));
         gone.expect_code(1);
         assert_eq!(gone.stderr.lines().count(), 1, "{why}: {gone}");
-        story.succeed("files restore --yes", &[there.clone()]);
+        story.succeed("files restore --yes", std::slice::from_ref(&there));
         assert_eq!(content(), "needle two\n", "{why}");
 
         let back = folder.path().join("back");
