@@ -31,6 +31,9 @@ const BULK: u64 = 64 * 1024;
 /// Two heartbeats and a bit: by then everybody has noticed that it is quiet.
 const SETTLED: Duration = Duration::from_secs(18);
 
+/// For a process that has just started to come to rest.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// How long idle sessions are looked at.
 const IDLE: Duration = Duration::from_secs(16);
 
@@ -64,10 +67,11 @@ pub struct Figures {
 }
 
 pub fn measure(agents: usize, repetitions: usize) -> anyhow::Result<Figures> {
-    // Whoever is started by this thread has its processors.
-    let everywhere = affinity(&COORDINATOR_CPUS)?;
     let mut cluster = Cluster::builder().config("[log]\nlevel = \"warn\"").start();
-    release(&everywhere)?;
+    // A new process: hashing the administrator's password has left memory behind in this one.
+    cluster.coordinator.kill9();
+    start(&mut cluster)?;
+    std::thread::sleep(QUIET);
     let coordinator = Cost(cluster.coordinator.pid());
     let alone = coordinator.memory()?.1;
     let token = cluster.join_token(u32::try_from(agents)?);
@@ -76,10 +80,10 @@ pub fn measure(agents: usize, repetitions: usize) -> anyhow::Result<Figures> {
         cpus: Some(other_cpus(&COORDINATOR_CPUS)),
         ..Options::new(cluster.coordinator.url(), &token, agents)
     };
-    let start = Instant::now();
+    let began = Instant::now();
     let swarm = Swarm::start(&options)?;
     wait("everybody is online", || swarm.is_all_online())?;
-    eprintln!("swarm: {agents} agents after {:.1} s", start.elapsed().as_secs_f64());
+    eprintln!("swarm: {agents} agents after {:.1} s", began.elapsed().as_secs_f64());
 
     std::thread::sleep(SETTLED);
     let idle = coordinator.memory()?.1;
@@ -153,14 +157,19 @@ pub fn fan_out(api: &Api, selector: &str) -> anyhow::Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// Starts the coordinator on its processors: it has those of the thread that starts it.
+fn start(cluster: &mut Cluster) -> anyhow::Result<()> {
+    let everywhere = affinity(&COORDINATOR_CPUS)?;
+    cluster.coordinator.start();
+    Ok(sched_setaffinity(Pid::from_raw(0), &everywhere)?)
+}
+
 /// Kills the coordinator, starts it again, and uses its API until everybody is back.
 fn restart(cluster: &mut Cluster, swarm: &Swarm) -> anyhow::Result<Storm> {
     cluster.coordinator.kill9();
     wait("everybody has noticed", || swarm.counts().online == 0)?;
-    let everywhere = affinity(&COORDINATOR_CPUS)?;
-    let start = Instant::now();
-    cluster.coordinator.start();
-    sched_setaffinity(Pid::from_raw(0), &everywhere)?;
+    let began = Instant::now();
+    start(cluster)?;
     let done = Arc::new(AtomicBool::new(false));
     let (api, over) = (cluster.api.clone(), Arc::clone(&done));
     let user = std::thread::spawn(move || {
@@ -175,7 +184,7 @@ fn restart(cluster: &mut Cluster, swarm: &Swarm) -> anyhow::Result<Storm> {
         took
     });
     let back = wait("everybody is back", || swarm.is_all_online());
-    let took = start.elapsed().as_secs_f64();
+    let took = began.elapsed().as_secs_f64();
     done.store(true, Ordering::Relaxed);
     let api = user.join().map_err(|_| anyhow::anyhow!("the API did not answer"))?;
     back?;
@@ -252,15 +261,6 @@ fn affinity(cpus: &[usize]) -> anyhow::Result<CpuSet> {
     }
     let _none_of_them = sched_setaffinity(me, &set);
     Ok(everywhere)
-}
-
-/// Lets every thread there is run on these processors: some were made meanwhile.
-fn release(everywhere: &CpuSet) -> anyhow::Result<()> {
-    for task in fs::read_dir("/proc/self/task")? {
-        let id: i32 = task?.file_name().to_string_lossy().parse()?;
-        let _has_ended = sched_setaffinity(Pid::from_raw(id), everywhere);
-    }
-    Ok(())
 }
 
 /// The processors that are none of these; all, where there are no others.
