@@ -66,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
         }
         1 => {
             if let Some(terminal) = read::<OpenTerminal>(bytes) {
-                let _ = terminal.validate();
+                let _ = Work::validate(&terminal);
             }
             drop(read::<ExplainOperation>(bytes));
         }
