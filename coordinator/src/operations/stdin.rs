@@ -268,6 +268,18 @@ impl Stdin {
                 && let Some(session) = fleet.find(self.machine)
                 && session.epoch == now.epoch
             {
+                if Self::is_little(&now, source) {
+                    // Each frame costs its way through three processes, so one that is not full goes
+                    // out only when nothing more is there at once.
+                    tokio::select! {
+                        biased;
+                        grown = source.grow() => {
+                            grown?;
+                            continue;
+                        }
+                        () = tokio::task::yield_now() => {}
+                    }
+                }
                 let place = match patience {
                     Patience::Forever(Some(places)) => places.acquire().await.ok(),
                     _ => None,
@@ -304,6 +316,12 @@ impl Stdin {
         let next = now.sent < now.until.min(source.end());
         let end = now.end.is_some() && now.end_told != Some(now.epoch);
         now.sent >= source.start() && (next || (end && source.total() == now.end))
+    }
+
+    /// Whether what may be sent would not fill a frame, and more may come.
+    fn is_little(now: &Arrived, source: &impl Source) -> bool {
+        let frame = limits::MAX_DATA_BYTES as u64;
+        source.wants_more() && source.end() < now.sent + frame && now.sent + frame <= now.until
     }
 
     /// Sends what has not been sent in this session, as far as the machine allows. Who has a place

@@ -50,9 +50,11 @@ where
 
     fn release(&mut self, received: u64, window: u64) {
         self.retained.release(received);
-        // Who waits for what comes before it holds little.
-        let is_next = self.retained.start() <= received;
-        self.most = AHEAD_BYTES + if is_next { window } else { 0 };
+        // As far as the machine takes it, whoever is next; who waits for more than a window that comes
+        // before it holds little. Waiting until the piece before had arrived would let the road run
+        // empty between the two.
+        let until = received.saturating_add(window);
+        self.most = AHEAD_BYTES + until.saturating_sub(self.retained.start());
     }
 
     async fn read(&mut self, offset: u64, room: u64) -> Result<Vec<u8>, SourceError> {
@@ -72,5 +74,34 @@ where
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that are taken of an endless body at `offset` while `received` have arrived and
+    /// `window` more may be sent.
+    async fn taken(offset: u64, received: u64, window: u64) -> u64 {
+        let chunk = Bytes::from(vec![1; 64 * 1024]);
+        let body = futures_util::stream::repeat_with(move || {
+            Ok::<_, std::convert::Infallible>(chunk.clone())
+        });
+        let mut source = BodySource::new(body, offset, false);
+        source.release(received, window);
+        while source.wants_more() {
+            source.grow().await.expect("there is more");
+        }
+        source.end() - source.start()
+    }
+
+    #[tokio::test]
+    async fn piece_behind_one_that_is_under_way_is_taken_as_far_as_the_machine_takes_it() {
+        let window = 4 * 1024 * 1024;
+        assert_eq!(taken(0, 0, window).await, window + AHEAD_BYTES);
+        // All before it has been sent, and not all of that has arrived.
+        assert_eq!(taken(window / 4, 0, window).await, window / 4 * 3 + AHEAD_BYTES);
+        assert_eq!(taken(2 * window, 0, window).await, AHEAD_BYTES, "far behind");
     }
 }
