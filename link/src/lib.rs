@@ -5,6 +5,7 @@
 //! other; silence longer than the peer's heartbeat allows is an error, so a half-open connection is
 //! noticed. Nothing here knows what the frames mean.
 
+mod ahead;
 pub mod credit;
 mod memory;
 mod queue;
@@ -19,6 +20,7 @@ use reeve_protocol::{CodecError, Envelope, OperationId, limits};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use ahead::ReadAhead;
 pub use memory::{MemoryTransport, memory_pair};
 pub use transport::{Transport, TransportError, WebSocket, client_config};
 

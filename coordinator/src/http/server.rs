@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use reeve_link::ReadAhead;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -164,7 +165,8 @@ async fn serve(
             return Ok(None);
         }
         let turn = shared.turns.acquire().await.map_err(io::Error::other)?;
-        let mut accepting = std::pin::pin!(TlsAcceptor::from(Arc::clone(tls)).accept(stream));
+        let acceptor = TlsAcceptor::from(Arc::clone(tls));
+        let mut accepting = std::pin::pin!(acceptor.accept(ReadAhead::new(stream)));
         let in_time = tokio::time::timeout(HANDSHAKE_TURN, &mut accepting).await;
         drop(turn);
         match in_time {

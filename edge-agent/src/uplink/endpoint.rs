@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use reeve_link::ReadAhead;
 use reeve_protocol::token::Pin;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -296,7 +297,7 @@ impl Endpoint {
         let name = ServerName::try_from(self.host.clone())
             .map_err(|error| failed(io::Error::other(error)))?;
         let connector = tokio_rustls::TlsConnector::from(config);
-        let connected = timeout(CONNECT_LIMIT, connector.connect(name, tcp)).await;
+        let connected = timeout(CONNECT_LIMIT, connector.connect(name, ReadAhead::new(tcp))).await;
         let seen = verifier.seen();
         let stream = match connected {
             Err(_) => {
