@@ -93,8 +93,10 @@ impl Draft {
                     || rustix::fs::linkat(CWD, unnamed.as_str(), &self.folder.fd, name, flags);
                 retry_on_intr(link)
             };
-            if replace == Replace::Never {
-                return Ok(link(name)?);
+            // Most are new, and this is the whole of it then.
+            match link(name) {
+                Err(Errno::EXIST) if replace == Replace::Allowed => {}
+                done => return Ok(done?),
             }
             link(&self.temporary)?;
             self.is_named = true;
