@@ -7,6 +7,7 @@ mod commands;
 mod copying;
 mod cost;
 mod crowd;
+mod memory;
 mod operating;
 mod reading_logs;
 mod swarm;

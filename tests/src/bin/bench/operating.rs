@@ -1,20 +1,15 @@
 //! What an operator does besides commands: files, terminals, logs, each beside what people use for
-//! it now, and what the agent's memory was at most meanwhile.
+//! it now, and what agent, keepers and workers take of memory meanwhile.
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use reeve_tests::{Agent, Cluster, Sshd};
+use anyhow::ensure;
+use reeve_tests::{Cluster, Sshd};
 
 use crate::copying::{Copied, LARGE_BYTES, SMALL_FILES, Sources};
+use crate::memory::{Peak, Watch};
 use crate::table::{Figure, Goal, Table, Unit, percentile};
 use crate::{reading_logs, typing};
-
-/// Most memory of a part, KiB.
-struct Peak {
-    what: &'static str,
-    agent: u64,
-}
 
 /// Measures everything and prints it; the figures as JSON.
 pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
@@ -28,16 +23,16 @@ pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
     let (mut logs, mut grep) = (Vec::new(), Vec::new());
     let mut peaks = Vec::new();
     for repetition in 0..=repetitions {
-        reset_peak(&agent)?;
+        let watch = Watch::start(&agent, cluster.folder().to_owned())?;
         let each = sources.copy(&cluster, &sshd)?;
-        peaks.push(Peak { what: "copying", agent: peak(&agent)? });
-        reset_peak(&agent)?;
+        peaks.push(("copying", watch.end()?));
+        let watch = Watch::start(&agent, cluster.folder().to_owned())?;
         let typed = typing::through_reeve(&cluster)?;
-        peaks.push(Peak { what: "a terminal", agent: peak(&agent)? });
+        peaks.push(("a terminal", watch.end()?));
         let ssh_typed = typing::through_ssh(&sshd)?;
-        reset_peak(&agent)?;
+        let watch = Watch::start(&agent, cluster.folder().to_owned())?;
         let (took, lines) = reading_logs::through_reeve(&cluster, &log)?;
-        peaks.push(Peak { what: "reading logs", agent: peak(&agent)? });
+        peaks.push(("reading logs", watch.end()?));
         let (grep_took, grep_lines) = reading_logs::with_grep(&log)?;
         ensure!(lines == grep_lines, "{lines} lines, and {grep_lines} by grep");
         // The first one warms everything up.
@@ -57,7 +52,7 @@ fn report(
     copied: &[Copied],
     (keys, ssh_keys): (&[f64], &[f64]),
     (logs, grep): (&[Duration], &[Duration]),
-    peaks: &[Peak],
+    peaks: &[(&str, Peak)],
 ) -> serde_json::Value {
     use Unit::{MebibytesPerSecond, Milliseconds, PerSecond, Seconds};
     let mut table = Table::new(&format!("Operating: medians of {} repetitions", copied.len()));
@@ -92,24 +87,26 @@ fn report(
     let seconds = |times: &[Duration]| Figure::new(times.iter().map(Duration::as_secs_f64));
     let (what, grep) = ("searching 1 GiB of log", seconds(grep));
     table.row("logs", what, Seconds, &seconds(logs), (&grep, "grep"), Goal::None);
+    // The keeper's goal is its private memory, which is less than this.
+    type MostOf = fn(&Peak) -> u64;
+    let programs: [(&str, MostOf, Goal); 3] = [
+        ("agent", |peak| peak.agent, Goal::AtMost(24.0)),
+        ("keeper", |peak| peak.keeper, Goal::None),
+        ("worker", |peak| peak.worker, Goal::None),
+    ];
     for what in ["copying", "a terminal", "reading logs"] {
-        let each = peaks.iter().filter(|peak| peak.what == what);
-        let figure = Figure::new(each.map(|peak| peak.agent as f64 / 1024.0));
-        let key = format!("agent_{}", what.replace(' ', "_"));
-        let what = format!("agent's memory at most, {what}");
-        table.alone(&key, &what, Unit::Mebibytes, &figure, Goal::AtMost(24.0));
+        for (program, of, goal) in programs {
+            let each = peaks.iter().filter(|(part, _)| *part == what).map(|(_, peak)| of(peak));
+            // A terminal has no worker.
+            let seen: Vec<f64> =
+                each.filter(|kib| *kib > 0).map(|kib| kib as f64 / 1024.0).collect();
+            if seen.is_empty() {
+                continue;
+            }
+            let key = format!("{program}_{}", what.replace(' ', "_"));
+            let what = format!("{program}'s memory at most, {what}");
+            table.alone(&key, &what, Unit::Mebibytes, &Figure::new(seen), goal);
+        }
     }
     table.end()
-}
-
-/// Makes the kernel forget what the agent's memory was at most (`/proc/PID/clear_refs`, proc(5)).
-fn reset_peak(agent: &Agent) -> anyhow::Result<()> {
-    std::fs::write(format!("/proc/{}/clear_refs", agent.pid()), "5").context("clear_refs")
-}
-
-/// What it was at most, KiB.
-fn peak(agent: &Agent) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
