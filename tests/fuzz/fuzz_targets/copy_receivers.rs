@@ -3,7 +3,7 @@
 #![no_main]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ fn stream(data: &[u8]) -> Vec<u8> {
                 entries += 1;
             }
             3 => {
-                entry.kind = FileKind::Folder;
+                entry.kind = FileKind::Directory;
                 put(&mut out, CopyRecord::Entry, &serde_json::to_vec(&entry).expect("json"));
                 entries += 1;
             }

@@ -32,14 +32,26 @@ fuzz_target!(|data: &[u8]| {
                 agree(hello.versions, VersionRange::ours());
             }
         }
-        1 => drop(read::<Challenge>(bytes)),
-        2 => drop(read::<Proof>(bytes)),
-        3 => drop(read::<Welcome>(bytes)),
-        4 => drop(read::<Reject>(bytes)),
+        1 => {
+            let _ = read::<Challenge>(bytes);
+        }
+        2 => {
+            let _ = read::<Proof>(bytes);
+        }
+        3 => {
+            let _ = read::<Welcome>(bytes);
+        }
+        4 => {
+            let _ = read::<Reject>(bytes);
+        }
         _ => {
             if let Ok(text) = std::str::from_utf8(bytes) {
-                drop(read_json::<Register>(text));
-                drop(read_json::<Registered>(text));
+                {
+                    let _ = read_json::<Register>(text);
+                };
+                {
+                    let _ = read_json::<Registered>(text);
+                };
             }
         }
     }

@@ -49,18 +49,44 @@ fuzz_target!(|data: &[u8]| {
     }
     let Some((which, bytes)) = choose(data) else { return };
     match which % 13 {
-        0 => drop(read::<Request>(bytes)),
-        1 => drop(read::<Accepted>(bytes)),
-        2 => drop(read::<Output>(bytes)),
-        3 => drop(read::<Credit>(bytes)),
-        4 => drop(read::<Control>(bytes)),
-        5 => drop(read::<OperationResult>(bytes)),
-        6 => drop(read::<Acknowledge>(bytes)),
-        7 => drop(read::<Heartbeat>(bytes)),
-        8 => drop(read::<ClientLog>(bytes)),
-        9 => drop(read::<Report>(bytes)),
-        10 => drop(read::<Facts>(bytes)),
-        11 => drop(read::<Goodbye>(bytes)),
-        _ => drop(read::<Sample>(bytes)),
+        0 => {
+            let _ = read::<Request>(bytes);
+        }
+        1 => {
+            let _ = read::<Accepted>(bytes);
+        }
+        2 => {
+            let _ = read::<Output>(bytes);
+        }
+        3 => {
+            let _ = read::<Credit>(bytes);
+        }
+        4 => {
+            let _ = read::<Control>(bytes);
+        }
+        5 => {
+            let _ = read::<OperationResult>(bytes);
+        }
+        6 => {
+            let _ = read::<Acknowledge>(bytes);
+        }
+        7 => {
+            let _ = read::<Heartbeat>(bytes);
+        }
+        8 => {
+            let _ = read::<ClientLog>(bytes);
+        }
+        9 => {
+            let _ = read::<Report>(bytes);
+        }
+        10 => {
+            let _ = read::<Facts>(bytes);
+        }
+        11 => {
+            let _ = read::<Goodbye>(bytes);
+        }
+        _ => {
+            let _ = read::<Sample>(bytes);
+        }
     }
 });

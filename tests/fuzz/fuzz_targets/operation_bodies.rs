@@ -68,23 +68,51 @@ fuzz_target!(|data: &[u8]| {
             if let Some(terminal) = read::<OpenTerminal>(bytes) {
                 let _ = Work::validate(&terminal);
             }
-            drop(read::<ExplainOperation>(bytes));
+            {
+                let _ = read::<ExplainOperation>(bytes);
+            };
         }
         // What workers write, which comes from the machine.
         2 => {
-            drop(read_json::<Failure>(text));
-            drop(read_json::<FileEntry>(text));
-            drop(read_json::<FileVersion>(text));
-            drop(read_json::<LogRecord>(text));
-            drop(read_json::<WriteAnswer>(text));
-            drop(read_json::<Processes>(text));
-            drop(read_json::<Services>(text));
-            drop(read_json::<UnitStatus>(text));
-            drop(read_json::<MachineDescription>(text));
-            drop(read_json::<WatchSample>(text));
-            drop(read_json::<GrepReport>(text));
-            drop(read_json::<FileListLine>(text));
-            drop(read_json::<Findings>(text));
+            {
+                let _ = read_json::<Failure>(text);
+            };
+            {
+                let _ = read_json::<FileEntry>(text);
+            };
+            {
+                let _ = read_json::<FileVersion>(text);
+            };
+            {
+                let _ = read_json::<LogRecord>(text);
+            };
+            {
+                let _ = read_json::<WriteAnswer>(text);
+            };
+            {
+                let _ = read_json::<Processes>(text);
+            };
+            {
+                let _ = read_json::<Services>(text);
+            };
+            {
+                let _ = read_json::<UnitStatus>(text);
+            };
+            {
+                let _ = read_json::<MachineDescription>(text);
+            };
+            {
+                let _ = read_json::<WatchSample>(text);
+            };
+            {
+                let _ = read_json::<GrepReport>(text);
+            };
+            {
+                let _ = read_json::<FileListLine>(text);
+            };
+            {
+                let _ = read_json::<Findings>(text);
+            };
         }
         _ => {
             let path = RemotePath::new(bytes);

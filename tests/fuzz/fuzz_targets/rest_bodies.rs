@@ -10,7 +10,7 @@ use reeve_sdk::api::*;
 macro_rules! bodies {
     ($($body:ty),* $(,)?) => {
         /// One function for each.
-        const BODIES: &[fn(&str)] = &[$(|text| drop(read_json::<$body>(text)),)*];
+        const BODIES: &[fn(&str)] = &[$(|text| { let _ = read_json::<$body>(text); },)*];
     };
 }
 bodies!(

@@ -81,14 +81,14 @@ impl Zone {
     }
 
     /// UTC.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     #[must_use]
     pub fn utc() -> Self {
         Self { zone: TimeZone::UTC, known: HashMap::new() }
     }
 
     /// A zone that never changes, seconds east of Greenwich.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     #[must_use]
     pub fn fixed(seconds: i32) -> Self {
         let offset = jiff::tz::Offset::from_seconds(seconds).expect("an offset");
