@@ -154,3 +154,30 @@ fn file_that_vanishes_while_it_is_followed_is_followed_again_when_it_is_back() {
     let text = String::from_utf8_lossy(&follow.stdout()).into_owned();
     assert_eq!(text, "line 0\nline 1\nline 2\nline 3\n");
 }
+
+#[test]
+fn messages_of_the_kernel_are_read_and_followed_without_a_journal() {
+    require_root("only root may write to the kernel's buffer, to have something known in it");
+    let cluster = Cluster::start();
+    let _web = cluster.agent("web-1").start();
+    let marker = format!("reeve-test-{}", uuid::Uuid::new_v4());
+    let tell = |text: &str| {
+        let mut kernel = OpenOptions::new().write(true).open("/dev/kmsg").expect("open /dev/kmsg");
+        // Without its end nobody is shown a message before the next one comes.
+        kernel.write_all(format!("<4>{marker} {text}\n").as_bytes()).expect("tell the kernel");
+    };
+    tell("before");
+    let read = cluster.reeve(["logs", "web-1", "-k", "--grep", &marker]);
+    read.expect_code(0).expect_says(&format!("kernel: {marker} before\n"));
+    assert_eq!(read.text().lines().count(), 1, "{read}");
+    let quiet = cluster.reeve(["logs", "web-1", "-k", "--priority", "err", "--grep", &marker]);
+    quiet.expect_code(0).expect_stdout("");
+    let mut follow = cluster.spawn_reeve(["logs", "web-1", "-k", "--grep", &marker, "--follow"]);
+    follow.wait_for("before\n");
+    for number in 0..5 {
+        tell(&format!("line {number}"));
+        follow.wait_for(&format!("line {number}\n"));
+    }
+    let text = String::from_utf8_lossy(&follow.stdout()).into_owned();
+    assert_eq!(text.matches(&marker).count(), 6, "each once: {text}");
+}
