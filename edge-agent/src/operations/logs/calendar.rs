@@ -88,7 +88,7 @@ impl Zone {
     }
 
     /// A zone that never changes, seconds east of Greenwich.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     #[must_use]
     pub fn fixed(seconds: i32) -> Self {
         let offset = jiff::tz::Offset::from_seconds(seconds).expect("an offset");
