@@ -66,6 +66,13 @@ impl Decoder {
                     self.header_filled = 0;
                     let header = Header::parse(&self.header)
                         .map_err(|error| Error::protocol(format!("the stream has an {error}")))?;
+                    let length = u64::from(header.length);
+                    let fits = |from: u64| from.checked_add(length).is_some();
+                    if !fits(header.all) || !fits(header.offset) {
+                        return Err(Error::protocol(
+                            "a frame in the stream lies beyond all offsets",
+                        ));
+                    }
                     self.current = Some((header, 0));
                     (header, 0)
                 }
@@ -158,6 +165,25 @@ mod tests {
                 }
             }
             assert_eq!((bytes.as_slice(), gaps, ended), (&b"hellooops"[..], 11, true));
+        }
+    }
+
+    #[test]
+    fn output_beyond_all_offsets_is_an_error_however_it_is_cut() {
+        let wire = frame(FrameKind::Output(Stream::Stdout), u64::MAX - 3, b"hello");
+        for size in 1..=wire.len() {
+            let mut decoder = Decoder::default();
+            let fails = wire.chunks(size).any(|chunk| {
+                decoder.push(Bytes::copy_from_slice(chunk));
+                loop {
+                    match decoder.next() {
+                        Ok(None) => break false,
+                        Ok(Some(_)) => {}
+                        Err(_) => break true,
+                    }
+                }
+            });
+            assert!(fails, "chunks of {size}");
         }
     }
 
