@@ -50,6 +50,9 @@ fn taken_name(from: u64) -> String {
     format!("{TAKEN}{from:020}")
 }
 
+/// No command ever writes so much: a header that says more is damaged, and sums with it would overflow.
+const MOST_OFFSET: u64 = u64::MAX / 2;
+
 fn encode_header(at: Totals) -> [u8; 32] {
     let mut header = [0; 32];
     header[..8].copy_from_slice(&MAGIC);
@@ -64,11 +67,13 @@ fn decode_header(header: &[u8; 32]) -> Option<Totals> {
     let (all, rest) = rest.split_first_chunk::<8>()?;
     let (stdout, stderr) = rest.split_first_chunk::<8>()?;
     let stderr = stderr.first_chunk::<8>()?;
-    (*magic == MAGIC).then(|| Totals {
+    let at = Totals {
         all: u64::from_le_bytes(*all),
         stdout: u64::from_le_bytes(*stdout),
         stderr: u64::from_le_bytes(*stderr),
-    })
+    };
+    let is_possible = [at.all, at.stdout, at.stderr].iter().all(|offset| *offset <= MOST_OFFSET);
+    (*magic == MAGIC && is_possible).then_some(at)
 }
 
 fn encode_record(stream: Stream, length: u32) -> [u8; 8] {
@@ -146,4 +151,22 @@ pub fn release(folder: impl AsFd, upto: u64) -> io::Result<Option<u64>> {
         remove_segment(folder, *from);
     }
     Ok(segments.get(needed).copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_with_impossible_offsets_is_damage() {
+        let at = Totals { all: 7, stdout: 5, stderr: 2 };
+        assert_eq!(decode_header(&encode_header(at)), Some(at));
+        for wrong in [
+            Totals { all: u64::MAX - 3, ..at },
+            Totals { stdout: u64::MAX, ..at },
+            Totals { stderr: u64::MAX - 181, ..at },
+        ] {
+            assert_eq!(decode_header(&encode_header(wrong)), None);
+        }
+    }
 }
