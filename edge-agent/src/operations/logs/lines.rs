@@ -34,6 +34,8 @@ pub enum Block {
     Cut {
         head: Vec<u8>,
         length: u64,
+        /// The offset of its first byte.
+        from: u64,
         /// The offset behind it.
         next: u64,
     },
@@ -185,13 +187,13 @@ impl Lines {
                 self.give_back();
                 return Ok(None);
             }
-            let (head, length) = (std::mem::take(&mut long.head), long.length);
+            let (head, length, from) = (std::mem::take(&mut long.head), long.length, long.from);
             self.long = None;
             let used = skipped + usize::from(newline.is_some());
             self.buffer.copy_within(used..count, 0);
             self.filled = count - used;
             self.base += used as u64;
-            return Ok(Some(Block::Cut { head, length, next: self.base }));
+            return Ok(Some(Block::Cut { head, length, from, next: self.base }));
         }
     }
 
@@ -238,12 +240,28 @@ mod tests {
                         lines.position(),
                     ));
                 }
-                Block::Cut { head, length, next } => {
+                Block::Cut { head, length, next, .. } => {
                     got.push((format!("{}+{length}", head.len()), next))
                 }
             }
         }
         got
+    }
+
+    #[test]
+    fn cut_line_begins_where_it_begins_with_and_without_an_end() {
+        for end in ["", "\n"] {
+            let mut file = tempfile::tempfile().expect("a file");
+            write!(file, "short\n{}{end}", "x".repeat(100)).expect("written");
+            let mut lines = Lines::new(Body::Plain(file), 0, 64);
+            let mut places = Vec::new();
+            while let Some(block) = lines.next(true).expect("reads") {
+                if let Block::Cut { from, next, .. } = block {
+                    places.push((from, next));
+                }
+            }
+            assert_eq!(places, [(6, 106 + end.len() as u64)]);
+        }
     }
 
     #[test]

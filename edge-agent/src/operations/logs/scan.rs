@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 
 use reeve_protocol::ops::TimeFrom;
 
@@ -78,8 +79,8 @@ impl Scan {
             match self.lines.next(last)? {
                 None => return Ok(None),
                 Some(Block::Lines) => self.take_block(tools),
-                Some(Block::Cut { head, length, next }) => {
-                    self.take_cut(tools, head, length, next);
+                Some(Block::Cut { head, length, from, next }) => {
+                    self.take_cut(tools, head, length, from..next);
                 }
             }
         }
@@ -156,7 +157,7 @@ impl Scan {
         (self.last_time, self.last_level) = (time, level);
     }
 
-    fn take_cut(&mut self, tools: &mut Tools<'_>, head: Vec<u8>, length: u64, next: u64) {
+    fn take_cut(&mut self, tools: &mut Tools<'_>, head: Vec<u8>, length: u64, at: Range<u64>) {
         let own = tools.times.find(&head);
         let level = levels::find(&head);
         self.last_time = own.or(self.last_time);
@@ -166,8 +167,8 @@ impl Scan {
             && (time_from == Some(TimeFrom::Read) || tools.filter.is_in_time(time_us));
         if wanted {
             let text = Text::Own(head);
-            let from = next.saturating_sub(length + 1);
             let length = Some(length);
+            let (from, next) = (at.start, at.end);
             self.hits.push_back(Hit { text, from, next, time_us, time_from, level, length });
         }
     }
