@@ -11,13 +11,15 @@ pub struct Filter {
     held: Vec<u8>,
     /// The window may begin in the middle of something: nothing before a new line is shown.
     skipping: bool,
+    /// A sequence that is too long goes by: its first two bytes are held, and the last one of it.
+    dropping: bool,
 }
 
 impl Filter {
     /// For what follows; `cut` says that something was before it.
     #[must_use]
     pub fn new(cut: bool) -> Self {
-        Self { held: Vec::new(), skipping: cut }
+        Self { held: Vec::new(), skipping: cut, dropping: false }
     }
 
     /// What may be shown of it.
@@ -29,11 +31,17 @@ impl Filter {
                 self.skipping = *byte != b'\n';
                 continue;
             }
+            // ENQ: a question by itself, also in the middle of a sequence (ECMA-48 lets controls be there).
+            if *byte == 0x05 {
+                continue;
+            }
+            if self.dropping {
+                self.drop_on(*byte);
+                continue;
+            }
             if self.held.is_empty() {
                 match byte {
                     0x1b => self.held.push(*byte),
-                    // ENQ
-                    0x05 => {}
                     _ => out.push(*byte),
                 }
                 continue;
@@ -46,13 +54,47 @@ impl Filter {
             self.held.push(*byte);
             match is_whole(&self.held) {
                 None if self.held.len() < MAX_SEQUENCE => {}
-                None => out.append(&mut self.held),
+                // What draws goes on. All else may be a question that hides in its length.
+                None if draws(&self.held) => out.append(&mut self.held),
+                None => {
+                    self.held.drain(2..);
+                    self.dropping = true;
+                }
                 Some(true) => self.held.clear(),
                 Some(false) => out.append(&mut self.held),
             }
         }
         out
     }
+
+    /// Drops a byte of a sequence that is too long, up to its end.
+    fn drop_on(&mut self, byte: u8) {
+        let ends = match self.held.as_slice() {
+            // A new sequence ends this one.
+            [_, b'[', ..] if byte == 0x1b => {
+                self.dropping = false;
+                self.held.truncate(1);
+                return;
+            }
+            [_, b'[', ..] => (0x40..=0x7e).contains(&byte),
+            [_, kind, rest @ ..] => {
+                (byte == 0x07 && *kind == b']') || (byte == b'\\' && rest.last() == Some(&0x1b))
+            }
+            _ => true,
+        };
+        self.held.truncate(2);
+        if ends {
+            self.held.clear();
+            self.dropping = false;
+        } else {
+            self.held.push(byte);
+        }
+    }
+}
+
+/// Whether a sequence that has not ended draws, such as an image, and asks nothing.
+fn draws(sequence: &[u8]) -> bool {
+    matches!(sequence, [0x1b, b'P', text @ ..] if !text.starts_with(b"$q") && !text.starts_with(b"+q"))
 }
 
 /// Whether a sequence is whole, and then whether it is a question.
@@ -70,7 +112,11 @@ fn is_whole(sequence: &[u8]) -> Option<bool> {
         [0x1b, b']', text @ ..] => {
             let text = text.strip_suffix(b"\x07").or_else(|| text.strip_suffix(b"\x1b\\"))?;
             // A colour or the clipboard is asked for with a question mark in the place of a value.
-            Some(text.ends_with(b"?") || text.starts_with(b"52;"))
+            // Several may be named in one.
+            Some(
+                text.split(|byte| *byte == b';').any(|part| part == b"?")
+                    || text.starts_with(b"52;"),
+            )
         }
         // Requests of settings and of terminfo; what else there is of this kind draws.
         [0x1b, b'P', text @ ..] => {
@@ -127,6 +173,22 @@ mod tests {
         ] {
             assert_eq!(pass(kept), kept, "{}", kept.escape_ascii());
         }
+    }
+
+    #[test]
+    fn questions_in_disguise_are_taken_out_too() {
+        // A control in the middle of a sequence, one of several colours, and more zeros than are held.
+        assert_eq!(pass(b"a\x1b[3\x052mb"), b"a\x1b[32mb");
+        assert_eq!(pass(b"a\x1b]4;1;?;2;red\x07b"), b"ab");
+        for (start, end) in [("\x1b[", "6n"), ("\x1b]11;", ";?\x07"), ("\x1b]11;", ";?\x1b\\")] {
+            let long = format!("a{start}{}{end}b", "0".repeat(2 * MAX_SEQUENCE));
+            assert_eq!(pass(long.as_bytes()), b"ab", "{start}");
+        }
+        // A new sequence in the middle of one that is too long.
+        let long = format!("a\x1b[{}\x1b[6n\x1b[1mb", "0".repeat(2 * MAX_SEQUENCE));
+        assert_eq!(pass(long.as_bytes()), b"a\x1b[1mb");
+        let image = format!("a\x1bPq{}\x1b\\b", "#0".repeat(MAX_SEQUENCE));
+        assert_eq!(pass(image.as_bytes()), image.as_bytes());
     }
 
     #[test]
