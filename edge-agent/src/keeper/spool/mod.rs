@@ -158,6 +158,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn segment_whose_first_record_is_torn_is_damage_and_no_endless_loop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut bytes = encode_header(Totals { all: 50, stdout: 46, stderr: 4 }).to_vec();
+        bytes.extend(encode_record(Stream::Stdout, 1000));
+        bytes.extend(b"torn");
+        std::fs::write(folder.path().join(fresh_name(50)), bytes).expect("written");
+        let open = || crate::host::unix::open_folder(folder.path()).expect("the folder");
+        let mut reader = SpoolReader::open(open(), 50).expect("opens");
+        let error = reader.next(1050, 4096).expect_err("there is nothing");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(SpoolReader::open(open(), 50).expect("opens").find_end().expect("read").all, 50);
+    }
+
+    #[test]
     fn header_with_impossible_offsets_is_damage() {
         let at = Totals { all: 7, stdout: 5, stderr: 2 };
         assert_eq!(decode_header(&encode_header(at)), Some(at));

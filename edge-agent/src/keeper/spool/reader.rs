@@ -254,15 +254,18 @@ impl SpoolReader {
 
     /// Goes on to the segment behind the open one; a gap when it does not follow directly.
     fn enter_next_segment(&mut self) -> io::Result<Option<Piece>> {
-        // The usual case costs no listing of the folder.
-        match self.take(self.at.all) {
-            Ok((open, at)) => {
-                self.open = Some(open);
-                self.at = at;
-                return Ok(None);
+        // The usual case costs no listing of the folder. A segment that is open and has nothing to
+        // give is not the one behind itself.
+        if self.begin_of_open() != self.at.all {
+            match self.take(self.at.all) {
+                Ok((open, at)) => {
+                    self.open = Some(open);
+                    self.at = at;
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
         }
         loop {
             let segments = list_segments(&self.folder)?;
