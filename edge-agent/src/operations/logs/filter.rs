@@ -77,7 +77,8 @@ pub struct BlockSearch(Searcher);
 
 impl Default for BlockSearch {
     fn default() -> Self {
-        Self(SearcherBuilder::new().line_number(false).build())
+        // A block is no file: what looks like the mark of UTF-16 at its beginning is none.
+        Self(SearcherBuilder::new().line_number(false).bom_sniffing(false).build())
     }
 }
 
@@ -142,6 +143,8 @@ mod tests {
         assert_eq!(found(Some("error"), true, block).len(), 2);
         assert_eq!(found(Some("^$"), false, block), ["\n"]);
         assert_eq!(found(Some("t$"), false, block), ["last"]);
+        // Nothing is taken for UTF-16.
+        assert_eq!(found(Some("error"), false, b"\xff\xfe error 1\nerror 2\n").len(), 2);
         // Nothing is found across lines.
         assert!(found(Some(r"two\s+three"), false, block).is_empty());
     }
