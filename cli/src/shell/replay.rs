@@ -35,8 +35,7 @@ impl Filter {
             if *byte == 0x05 {
                 continue;
             }
-            if self.dropping {
-                self.drop_on(*byte);
+            if self.dropping && self.is_dropped(*byte) {
                 continue;
             }
             if self.held.is_empty() {
@@ -50,6 +49,10 @@ impl Filter {
                 out.append(&mut self.held);
                 self.held.push(*byte);
                 continue;
+            }
+            if matches!(self.held.as_slice(), [0x1b, b']' | b'P', .., 0x1b]) && *byte != b'\\' {
+                // Only `ESC \` ends a text; anything else behind an ESC breaks it off and begins anew.
+                self.held.truncate(1);
             }
             self.held.push(*byte);
             match is_whole(&self.held) {
@@ -67,16 +70,22 @@ impl Filter {
         out
     }
 
-    /// Drops a byte of a sequence that is too long, up to its end.
-    fn drop_on(&mut self, byte: u8) {
+    /// Whether a byte belongs to a sequence that is too long. One that does not begins a new one.
+    fn is_dropped(&mut self, byte: u8) -> bool {
         let ends = match self.held.as_slice() {
             // A new sequence ends this one.
             [_, b'[', ..] if byte == 0x1b => {
                 self.dropping = false;
                 self.held.truncate(1);
-                return;
+                return true;
             }
             [_, b'[', ..] => (0x40..=0x7e).contains(&byte),
+            [_, _, 0x1b] if byte != b'\\' => {
+                // Broken off, as where it is held.
+                self.dropping = false;
+                self.held.truncate(1);
+                return false;
+            }
             [_, kind, rest @ ..] => {
                 (byte == 0x07 && *kind == b']') || (byte == b'\\' && rest.last() == Some(&0x1b))
             }
@@ -89,6 +98,7 @@ impl Filter {
         } else {
             self.held.push(byte);
         }
+        true
     }
 }
 
@@ -187,6 +197,12 @@ mod tests {
         // A new sequence in the middle of one that is too long.
         let long = format!("a\x1b[{}\x1b[6n\x1b[1mb", "0".repeat(2 * MAX_SEQUENCE));
         assert_eq!(pass(long.as_bytes()), b"a\x1b[1mb");
+        // A text that is broken off by one.
+        assert_eq!(pass(b"a\x1bP\x1b[0c\x1b[1mb"), b"a\x1b[1mb");
+        for question in ["\x1b[6n", "\x1bZ"] {
+            let long = format!("a\x1b]11;{}{question}b", "0".repeat(2 * MAX_SEQUENCE));
+            assert_eq!(pass(long.as_bytes()), b"ab");
+        }
         let image = format!("a\x1bPq{}\x1b\\b", "#0".repeat(MAX_SEQUENCE));
         assert_eq!(pass(image.as_bytes()), image.as_bytes());
     }
