@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
-use reeve_sdk::api::{Page, Upload, UploadState};
+use reeve_sdk::api::{MachineState, Page, Upload, UploadState};
 use reeve_tests::proxy::{Direction, Fault, Proxy};
 use reeve_tests::{
     Agent, AgentBuilder, Cluster, ClusterBuilder, Finished, Running, eventually, require_root,
@@ -326,7 +326,7 @@ fn what_the_coordinator_has_no_room_for_goes_to_each_machine_by_itself() {
 #[test]
 fn what_nobody_goes_on_with_expires_and_is_sent_anew() {
     let mut story = Story::of(Cluster::builder().limits("uploads_keep = \"3s\""));
-    let _machines = story.machines();
+    let machines = story.machines();
     story.proxy.throttle(Some(RATE));
     let run = story.start_big();
     story.wait_for_the_middle();
@@ -344,6 +344,8 @@ fn what_nobody_goes_on_with_expires_and_is_sent_anew() {
     eventually("it is swept away", LIMIT, || story.uploads().is_empty());
     story.expect_nothing_kept();
     story.proxy.throttle(None);
+    // The machines come back in their own time, and a copy does not wait for them.
+    machines.iter().for_each(|machine| machine.wait_until(MachineState::Online));
     story.start_big().finish().expect_code(0);
     story.expect_there(1..=3);
 }

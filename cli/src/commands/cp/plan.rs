@@ -52,8 +52,9 @@ impl Cp {
             .map(|target| target.machine.as_str())
             .collect();
         if !off.is_empty() && off.len() == targets.len() {
+            let verb = if off.len() == 1 { "is" } else { "are" };
             return Err(Failure::new(format!(
-                "'{}' is not online; see 'reeve machines list'",
+                "'{}' {verb} not online; see 'reeve machines list'",
                 off.join("', '")
             )));
         }
