@@ -445,6 +445,24 @@ impl Agent {
             .collect()
     }
 
+    /// Waits for the process that makes its keepers.
+    ///
+    /// # Panics
+    /// When there is none within 10 seconds.
+    #[must_use]
+    #[track_caller]
+    pub fn nursery(&self) -> Process {
+        let state = self.state.to_string_lossy().into_owned();
+        eventually_some("the agent has a nursery", Duration::from_secs(10), || {
+            let is_ours = |process: &Process| {
+                let words = &process.arguments;
+                words.get(1).is_some_and(|word| word == "warm")
+                    && words.get(2).is_some_and(|folder| folder.starts_with(&state))
+            };
+            processes::list().into_iter().find(is_ours)
+        })
+    }
+
     /// Waits for the one keeper there is.
     ///
     /// # Panics

@@ -9,8 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reeve_protocol::JobId;
 use reeve_sdk::api::{
-    ExecuteCommandRequest, JobRequest, MachineState, Operation, OperationRequest, OperationState,
+    CancelRequest, ExecuteCommandRequest, Job, JobRequest, MachineState, Operation,
+    OperationRequest, OperationState,
 };
+use reeve_tests::processes::Process;
 use reeve_tests::proxy::{Direction, Proxy};
 use reeve_tests::{Agent, Cluster, Gate, eventually, eventually_some};
 
@@ -55,6 +57,13 @@ struct Scene {
 impl Scene {
     fn at(stage: Stage) -> Self {
         println!("stage {stage:?}");
+        let mut scene = Self::new();
+        scene.bring_to(stage);
+        scene
+    }
+
+    /// A machine that has nothing to do.
+    fn new() -> Self {
         let cluster = Cluster::start();
         let proxy = Proxy::to(cluster.coordinator.address());
         let web = cluster.agent("web-1").dials(&proxy.url()).start();
@@ -62,9 +71,7 @@ impl Scene {
         cluster.reeve(["run", "web-1", "--", "true"]).expect_code(0);
         let gate = Gate::in_folder(cluster.folder());
         let starts = cluster.folder().join("starts");
-        let mut scene = Self { cluster, proxy, web, gate, starts, job: None };
-        scene.bring_to(stage);
-        scene
+        Self { cluster, proxy, web, gate, starts, job: None }
     }
 
     fn bring_to(&mut self, stage: Stage) {
@@ -73,10 +80,19 @@ impl Scene {
             Stage::Journalled => self.proxy.hold(Direction::Up),
             _ => {}
         }
+        self.submit();
+        self.reach(stage);
+    }
+
+    /// Asks for the command.
+    fn submit(&mut self) {
         let line = format!("echo start >> {}; {}", self.starts.display(), self.gate.count(7));
         let command = ExecuteCommandRequest { shell: Some(line), ..Default::default() };
         let request = JobRequest::new("web-1", OperationRequest::ExecuteCommand(command));
         self.job = Some(self.cluster.submit(&request).id);
+    }
+
+    fn reach(&self, stage: Stage) {
         match stage {
             Stage::BeforeAccept => {
                 eventually("the request is on its way", LIMIT, || self.proxy.held() > 0);
@@ -245,4 +261,71 @@ fn keeper_that_stands_still_at_any_stage_loses_nothing() {
         });
         scene.expect_whole();
     }
+}
+
+/// An operation that the machine has journalled, while the one who makes its keepers stands still:
+/// nothing of it can run yet.
+fn journalled_without_a_keeper() -> (Scene, Process) {
+    let mut scene = Scene::new();
+    let nursery = scene.web.nursery();
+    let ask_for_parent = ["run", "web-1", "--", "sh", "-c", "grep PPid /proc/$PPID/status"];
+    eventually("keepers come from there", LIMIT, || {
+        let said = scene.cluster.reeve(ask_for_parent).expect_code(0).text();
+        said.split_whitespace().last() == Some(&nursery.pid.to_string())
+    });
+    eventually("all is forgotten", LIMIT, || scene.kept_folders() == 0);
+    let journal = scene.web.state().join("journal");
+    let length = || fs::metadata(&journal).expect("a journal").len();
+    let before = length();
+    nursery.signal(Signal::SIGSTOP);
+    scene.submit();
+    eventually("it is in the journal", LIMIT, || length() > before);
+    assert!(!scene.starts.exists());
+    (scene, nursery)
+}
+
+#[test]
+fn agent_killed_before_anybody_kept_its_command_runs_it_after_the_restart() {
+    let (mut scene, nursery) = journalled_without_a_keeper();
+    scene.web.kill9();
+    nursery.signal(Signal::SIGKILL);
+    scene.web.start_without_waiting();
+    scene.expect_whole();
+}
+
+#[test]
+fn agent_killed_before_anybody_kept_a_cancelled_command_runs_nothing_of_it() {
+    let (mut scene, nursery) = journalled_without_a_keeper();
+    scene.web.kill9();
+    nursery.signal(Signal::SIGKILL);
+    let job = scene.job.expect("a job was asked for");
+    let path = format!("/api/jobs/{job}/cancel");
+    let job: Job = scene.cluster.api.post(&path, &CancelRequest::default()).json();
+    assert!(job.cancel_requested.is_some());
+    scene.web.start_without_waiting();
+    let operation = eventually_some("it has ended", LIMIT, || {
+        Some(scene.operation()).filter(|operation| operation.state.is_terminal())
+    });
+    assert_eq!(operation.state, OperationState::Cancelled, "{operation:?}");
+    scene.web.wait_until(MachineState::Online);
+    assert_eq!(scene.kept_folders(), 0);
+    assert!(!scene.starts.exists());
+}
+
+#[test]
+fn keeper_that_comes_only_after_its_agents_death_starts_nothing_twice() {
+    let (mut scene, nursery) = journalled_without_a_keeper();
+    scene.web.kill9();
+    // The next agent may not take its silence for its death.
+    scene.web.start_without_waiting();
+    scene.web.wait_until(MachineState::Online);
+    nursery.signal(Signal::SIGCONT);
+    scene.expect_whole();
+}
+
+#[test]
+fn keepers_maker_killed_before_anybody_kept_a_command_costs_it_nothing() {
+    let (scene, nursery) = journalled_without_a_keeper();
+    nursery.signal(Signal::SIGKILL);
+    scene.expect_whole();
 }

@@ -104,6 +104,15 @@ pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Makes a file this long. What is added takes no room on the disk.
+///
+/// # Errors
+/// What ftruncate(2) says.
+pub fn set_length(file: impl AsFd, bytes: u64) -> io::Result<()> {
+    let file = file.as_fd();
+    Ok(retry_on_intr(|| rustix::fs::ftruncate(file, bytes))?)
+}
+
 /// Takes the file's lock, waiting for it.
 ///
 /// # Errors

@@ -25,6 +25,19 @@ pub mod terminal;
 pub mod unix;
 pub mod users;
 
+/// Why there is no further process, for people.
+#[must_use]
+pub fn explain_no_process(error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::WouldBlock {
+        format!(
+            "the machine gives out no more processes ({error}); see what has so many, or raise the \
+             limit (pids.max, TasksMax=, kernel.pid_max)"
+        )
+    } else {
+        error.to_string()
+    }
+}
+
 /// The kernel's id of this boot (`/proc/sys/kernel/random/boot_id`, random(4)). Empty when `/proc`
 /// is not mounted, which makes every operation refuse as if after a reboot.
 #[must_use]

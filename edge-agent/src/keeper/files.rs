@@ -226,6 +226,37 @@ pub fn load<T: Filed>(folder: impl AsFd) -> Result<T, FileError> {
     from_bytes(&bytes)
 }
 
+/// Length of the lock file while a keeper is asked for and none has taken the operation. Empty, as
+/// older agents left it, says that something of it may have started.
+const OFFERED_BYTES: u64 = 1;
+
+/// Says that nothing of the operation has started yet. Needs the lock.
+///
+/// # Errors
+/// What the file system says.
+pub fn offer(lock: impl AsFd) -> io::Result<()> {
+    host::files::set_length(lock, OFFERED_BYTES)
+}
+
+/// What a keeper does before anything of its command can run. Nothing of this needs room on a disk.
+///
+/// # Errors
+/// What the file system says; nothing may be started then.
+pub fn take(lock: impl AsFd) -> io::Result<()> {
+    host::files::set_length(lock, 0)
+}
+
+/// Whether no keeper ever took the operation, so that nothing of it ran and nothing ever will:
+/// keepers have the lock from the moment they are asked for, and whoever asks here has it now. Only
+/// true within the boot in which it was offered: a disk may forget what a keeper said last.
+#[must_use]
+pub fn was_never_taken(folder: impl AsFd, lock: &File) -> bool {
+    let folder = folder.as_fd();
+    lock.metadata().is_ok_and(|about| about.len() == OFFERED_BYTES)
+        // A keeper of an older release takes nothing, but says who it is.
+        && host::files::open(folder, KEEPER).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Opens the lock file of an operation's folder.
 ///
 /// # Errors

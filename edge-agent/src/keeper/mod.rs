@@ -19,7 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use reeve_protocol::{Accepted, OperationResult, Outcome, Refusal, Stream, Totals};
+use reeve_protocol::{Accepted, OperationResult, Outcome, Stream, Totals};
 
 use crate::host::pipe::{self, Interest, Readiness};
 use crate::host::sandbox::Bus;
@@ -48,6 +48,10 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
     let spec: Spec = files::load(&folder).map_err(io::Error::other)?;
     let children = setup::watch_children()?;
     let mut door = Door::new(folder.try_clone()?, inherited.agent)?;
+    // From here on something of it may have started, whatever becomes of us.
+    if let Err(error) = files::take(&inherited.lock) {
+        return never_run(&folder, &mut door, start::refuse(&error));
+    }
     let pid = std::process::id();
     let about = KeeperFile {
         pid,
@@ -67,19 +71,7 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
             if let Some(group) = &group {
                 group.remove();
             }
-            let result = OperationResult {
-                outcome,
-                started_us: None,
-                finished_us: host::now_us(),
-                duration_ms: 0,
-                containment: reeve_protocol::Containment::None,
-                totals: Totals::default(),
-                leftovers_killed: 0,
-                usage: Default::default(),
-            };
-            write_exit(&folder, &result)?;
-            door.tell_exited();
-            return Ok(());
+            return never_run(&folder, &mut door, outcome);
         }
     };
     let spool = SpoolWriter::new(
@@ -115,19 +107,7 @@ pub fn run(folder: &OsStr) -> io::Result<()> {
 
 /// Where no process could be made for a keeper: nothing ran, and that is what its agent finds.
 pub fn refuse(folder: &OsStr, agent: UnixStream, error: &io::Error) {
-    let result = OperationResult {
-        outcome: Outcome::Refused(Refusal {
-            code: "start_failed".to_owned(),
-            message: format!("the agent could not start a process: {error}"),
-        }),
-        started_us: None,
-        finished_us: host::now_us(),
-        duration_ms: 0,
-        containment: reeve_protocol::Containment::None,
-        totals: Totals::default(),
-        leftovers_killed: 0,
-        usage: Default::default(),
-    };
+    let result = describe_never_run(start::refuse(error));
     let written = host::unix::open_folder(Path::new(folder))
         .map_err(|_| ())
         .and_then(|folder| files::write(&folder, &result).map_err(|_| ()).map(|()| folder));
@@ -136,6 +116,26 @@ pub fn refuse(folder: &OsStr, agent: UnixStream, error: &io::Error) {
         && let Ok(mut door) = Door::new(folder, agent)
     {
         door.tell_exited();
+    }
+}
+
+/// Writes down why nothing of it ran.
+fn never_run(folder: &OwnedFd, door: &mut Door, outcome: Outcome) -> io::Result<()> {
+    write_exit(folder, &describe_never_run(outcome))?;
+    door.tell_exited();
+    Ok(())
+}
+
+fn describe_never_run(outcome: Outcome) -> OperationResult {
+    OperationResult {
+        outcome,
+        started_us: None,
+        finished_us: host::now_us(),
+        duration_ms: 0,
+        containment: reeve_protocol::Containment::None,
+        totals: Totals::default(),
+        leftovers_killed: 0,
+        usage: Default::default(),
     }
 }
 

@@ -90,6 +90,15 @@ impl From<LaunchError> for StartError {
     }
 }
 
+/// The end of an operation for which no process could be made.
+#[must_use]
+pub fn refuse(error: &io::Error) -> Outcome {
+    Outcome::Refused(Refusal {
+        code: "start_failed".to_owned(),
+        message: format!("no process could be made for it: {}", host::explain_no_process(error)),
+    })
+}
+
 /// The refusal of a command in inspect mode that cannot be kept from changing anything.
 #[must_use]
 pub fn refuse_inspection(reason: &str) -> Refusal {
@@ -328,6 +337,7 @@ fn describe(error: &LaunchError, program: &str, path: &str, spec: &Spec) -> Outc
             (126, "start_failed", format!("the command could not enter its control group: {why}"))
         }
         Stage::Wall(_) | Stage::Descriptors | Stage::Fork => {
+            let why = host::explain_no_process(&error.error);
             (126, "start_failed", format!("no process could be made for '{program}': {why}"))
         }
     };

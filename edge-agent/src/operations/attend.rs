@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +33,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The pause doubles up to this: a keeper may wait for room on the disk for as long as it takes.
 const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
+/// The lock of an operation's folder. Nothing while its keeper lives.
+pub fn take_lock(path: &Path) -> io::Result<Option<File>> {
+    let lock_file = files::open_lock(host::unix::open_folder(path)?)?;
+    Ok(files::try_lock(&lock_file)?.then_some(lock_file))
+}
+
 /// Follows a keeper until its operation is over. With the lock of a new operation, starts the
 /// keeper first; without, connects to the one that is there.
 pub fn attend(
@@ -40,12 +47,17 @@ pub fn attend(
     commands: mpsc::Receiver<ToKeeper>,
     start_with: Option<File>,
 ) {
-    let attendant =
-        Attendant { operations: operations.clone(), operation: operation.clone(), commands };
+    let attendant = Attendant {
+        operations: operations.clone(),
+        operation: operation.clone(),
+        commands,
+        may_start: start_with.is_some(),
+    };
     if start_with.is_some() {
         operations.inner.starting.fetch_add(1, Ordering::Relaxed);
     }
     operations.inner.tasks.spawn("attend keeper", async move {
+        let mut attendant = attendant;
         let Some(lock_file) = start_with else { return attendant.run(None).await };
         match attendant.start(lock_file).await {
             Ok(stream) => attendant.run(Some(stream)).await,
@@ -58,6 +70,9 @@ struct Attendant {
     operations: Operations,
     operation: Arc<Operation>,
     commands: mpsc::Receiver<ToKeeper>,
+    /// Whether a keeper that died before it took the operation may be followed by another, once: only
+    /// where this agent was asked for it, and knows that it is still wanted.
+    may_start: bool,
 }
 
 impl Attendant {
@@ -89,12 +104,13 @@ impl Attendant {
 
     /// No keeper was made, so nothing ran. The id stays in the journal, which is harmless: this
     /// refusal is final for it.
-    fn give_up(mut self, error: &io::Error) {
+    fn give_up(&mut self, error: &io::Error) {
         let id = self.operation.id();
         tracing::error!(%id, %error, "no keeper could be started");
         self.commands.close();
         self.operations.write_journal(id, Event::Finished);
-        let message = format!("the agent could not start a process: {error}");
+        let why = host::explain_no_process(error);
+        let message = format!("no process could be made for it: {why}");
         let result = never_started(Outcome::Refused(refusal("start_failed", &message)));
         recover::settle_with(&self.operation, result);
         self.operations.note_change();
@@ -124,9 +140,13 @@ impl Attendant {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_LOOK);
             }
-            match self.is_alive() {
-                Ok(true) => {}
-                Ok(false) => break,
+            match take_lock(self.operation.path()) {
+                Ok(None) => {}
+                Ok(Some(lock_file)) => match self.start_again(lock_file).await {
+                    Ok(None) => break,
+                    Ok(started) => stream = started,
+                    Err(error) => return self.give_up(&error),
+                },
                 Err(error) => {
                     tracing::error!(%id, %error, "the operation's folder cannot be read");
                     break;
@@ -148,9 +168,22 @@ impl Attendant {
         self.operations.note_change();
     }
 
-    fn is_alive(&self) -> io::Result<bool> {
-        let folder = host::unix::open_folder(self.operation.path())?;
-        Ok(!files::try_lock(files::open_lock(folder)?)?)
+    /// The keeper is gone, and its lock is ours: another one, where nothing can have run.
+    ///
+    /// # Errors
+    /// Why nothing ran, and nothing will.
+    async fn start_again(&mut self, lock_file: File) -> io::Result<Option<StdStream>> {
+        if !recover::was_never_kept(&self.operations, &self.operation, &lock_file) {
+            return Ok(None);
+        }
+        if !std::mem::take(&mut self.may_start) {
+            return Err(io::Error::other(
+                "what was to keep the command died before it could start",
+            ));
+        }
+        tracing::warn!(id = %self.operation.id(), "its keeper died before anything ran; another is started");
+        self.operations.inner.starting.fetch_add(1, Ordering::Relaxed);
+        self.start(lock_file).await.map(Some)
     }
 
     /// Whether the keeper said that it is over.

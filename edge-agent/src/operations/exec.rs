@@ -184,5 +184,6 @@ fn prepare(
         FileError::Io { source, .. } => describe_state(&source),
         FileError::Damaged { .. } => refusal("invalid", &error.to_string()),
     })?;
+    files::offer(&lock_file).map_err(|error| describe_state(&error))?;
     Ok(lock_file)
 }

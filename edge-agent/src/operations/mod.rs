@@ -266,7 +266,7 @@ impl Operations {
         let known = lock(&self.inner.journal).find(id).map_err(|error| {
             refusal("state_unreadable", &format!("the agent's journal cannot be read: {error}"))
         })?;
-        if let Some(record) = known {
+        if let Some(record) = known.filter(|record| record.event != Event::TakenBack) {
             return Ok(Answer::Result(Box::new(self.describe_gone(&record))));
         }
         if request.expires_in_ms == Some(0) {
@@ -300,7 +300,7 @@ impl Operations {
                 "it was started and its folder is gone from the agent's state: what became of it \
                  cannot be known",
             ),
-            Event::Finished | Event::Acknowledged => (
+            Event::Finished | Event::Acknowledged | Event::TakenBack => (
                 "already_finished",
                 "it ran to its end earlier, and its result was handed over and forgotten; it is \
                  not run again",

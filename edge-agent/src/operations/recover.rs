@@ -1,5 +1,6 @@
 //! What an earlier agent, or a keeper that was killed, left behind.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::keeper::MARK;
 use crate::keeper::files::{self, Spec};
 use crate::keeper::spool::SpoolReader;
 use crate::state::StateError;
-use crate::state::journal::Event;
+use crate::state::journal::{Event, Record};
 
 /// How long to wait for killed processes to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -41,11 +42,12 @@ fn recover_one(operations: &Operations, id: OperationId, path: &Path) {
         .map_err(|error| error.to_string())
         .and_then(|folder| files::load::<Spec>(folder).map_err(|error| error.to_string()));
     match spec {
-        // Not in the journal: it was never started, and whoever asked will ask again. Acknowledged:
-        // the earlier agent died while it tidied up.
-        _ if matches!(event, None | Some(Event::Acknowledged)) => {
+        // Not in the journal: it was never started, and whoever asked will ask again. Acknowledged or
+        // taken back: the earlier agent died while it tidied up.
+        _ if matches!(event, None | Some(Event::Acknowledged | Event::TakenBack)) => {
             let _ = std::fs::remove_dir_all(path);
         }
+        Ok(spec) if event == Some(Event::Started) && take_back(operations, &spec, path) => {}
         Ok(spec) => {
             let (operation, commands) =
                 Operation::new(spec.id, Kind::of(&spec), spec.created_us, path.to_owned());
@@ -61,6 +63,43 @@ fn recover_one(operations: &Operations, id: OperationId, path: &Path) {
             let _ = std::fs::rename(path, aside);
         }
     }
+}
+
+/// Forgets an operation for which the earlier agent died before any keeper took it. Nothing of it
+/// ran, so it is as if it had never come: the coordinator finds it missing, and sends it again if it
+/// is still wanted. Whether that was so.
+fn take_back(operations: &Operations, spec: &Spec, path: &Path) -> bool {
+    // Held until the folder is gone. Nobody else gets it then: a keeper is born with it.
+    let Ok(Some(lock_file)) = attend::take_lock(path) else { return false };
+    if !is_untouched(operations, spec, path, &lock_file) {
+        return false;
+    }
+    let record = Record { id: spec.id, time_us: host::now_us(), event: Event::TakenBack };
+    if let Err(error) = lock(&operations.inner.journal).record(record) {
+        tracing::warn!(id = %spec.id, %error, "what never started could not be taken back");
+        return false;
+    }
+    tracing::info!(id = %spec.id, "an earlier agent died before this could start; it may be sent again");
+    let _ = std::fs::remove_dir_all(path);
+    true
+}
+
+/// Whether nothing of an operation ever ran, nor will. Asked by the one who has its lock.
+fn is_untouched(operations: &Operations, spec: &Spec, path: &Path, lock_file: &File) -> bool {
+    spec.boot_id == operations.inner.settings.boot_id
+        && host::unix::open_folder(path).is_ok_and(|folder| {
+            files::was_never_taken(&folder, lock_file)
+                && files::load::<OperationResult>(&folder).is_err_and(|error| error.is_absent())
+        })
+}
+
+/// The keeper of an operation that is attended is over, and left no result: whether it never was
+/// one.
+pub fn was_never_kept(operations: &Operations, operation: &Operation, lock_file: &File) -> bool {
+    let spec = host::unix::open_folder(operation.path())
+        .ok()
+        .and_then(|folder| files::load::<Spec>(folder).ok());
+    spec.is_some_and(|spec| is_untouched(operations, &spec, operation.path(), lock_file))
 }
 
 /// The keeper is over: takes the result it wrote. Whether there is one.

@@ -1,8 +1,8 @@
 //! The agent's memory of what it started, so that nothing starts twice.
 //!
 //! `STATE/journal` is a header of 24 bytes (name and version, then the journal's id) and records of
-//! 32 bytes: operation id (16), time in microseconds since 1970 (8), event (1), zeros (3), checksum
-//! (4); numbers little endian. Written with plain writes: they survive the agent's death, and after
+//! 32 bytes: operation id (16), time in microseconds since 1970 (8), event (1), 1 if it is taken back
+//! (1), zeros (2), checksum (4); numbers little endian. Written with plain writes: they survive the agent's death, and after
 //! the machine's own death everything that ran is over anyway.
 
 use std::collections::HashSet;
@@ -31,6 +31,9 @@ pub enum Event {
     Finished,
     /// The coordinator has everything.
     Acknowledged,
+    /// It was about to start and never did: it may start yet, if whoever asked asks again. Releases
+    /// that do not know this read [`Event::Finished`], and start nothing.
+    TakenBack,
 }
 
 /// One line of the journal.
@@ -202,10 +205,11 @@ fn encode_record(record: &Record) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
     bytes[..16].copy_from_slice(record.id.0.as_bytes());
     bytes[16..24].copy_from_slice(&record.time_us.to_le_bytes());
-    bytes[24] = match record.event {
-        Event::Started => 1,
-        Event::Finished => 2,
-        Event::Acknowledged => 3,
+    (bytes[24], bytes[25]) = match record.event {
+        Event::Started => (1, 0),
+        Event::Finished => (2, 0),
+        Event::Acknowledged => (3, 0),
+        Event::TakenBack => (2, 1),
     };
     let sum = checksum(&bytes[..28]);
     bytes[28..].copy_from_slice(&sum.to_le_bytes());
@@ -215,12 +219,13 @@ fn encode_record(record: &Record) -> [u8; RECORD_BYTES] {
 fn decode_record(bytes: &[u8; RECORD_BYTES]) -> Option<Record> {
     let (id, rest) = bytes.split_first_chunk::<16>()?;
     let (time, rest) = rest.split_first_chunk::<8>()?;
-    let ([event, ..], rest) = rest.split_first_chunk::<4>()?;
+    let ([event, taken_back, ..], rest) = rest.split_first_chunk::<4>()?;
     let sum = u32::from_le_bytes(*rest.first_chunk::<4>()?);
-    let event = match event {
-        1 => Event::Started,
-        2 => Event::Finished,
-        3 => Event::Acknowledged,
+    let event = match (event, taken_back) {
+        (1, _) => Event::Started,
+        (2, 1) => Event::TakenBack,
+        (2, _) => Event::Finished,
+        (3, _) => Event::Acknowledged,
         _ => return None,
     };
     (sum == checksum(&bytes[..28])).then(|| Record {
@@ -316,5 +321,9 @@ mod tests {
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(text, "00000000000000000000000000000102e803000000000000030000002c8ae918");
         assert_eq!(encode_header(JournalId(Uuid::nil()))[..8], *b"RVJOURN\x01");
+        // What was taken back is over for a release that does not look at the second byte.
+        let bytes = encode_record(&record(0x0102, Event::TakenBack));
+        assert_eq!(bytes[24..28], [2, 1, 0, 0]);
+        assert_eq!(decode_record(&bytes), Some(record(0x0102, Event::TakenBack)));
     }
 }

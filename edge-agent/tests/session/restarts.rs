@@ -1,6 +1,8 @@
 //! Agents and keepers that die.
 
 use reeve_agent::host;
+use reeve_agent::keeper::files::{self, Spec};
+use reeve_agent::state::journal::{Event, Journal, Record};
 use reeve_protocol::ops::{Leftovers, Stdin};
 use reeve_protocol::{Containment, Control, Evidence, OperationId, Outcome};
 
@@ -160,5 +162,79 @@ async fn reboot_is_lost_and_kills_nobody() {
     // In a real reboot these are gone; here they show that no process id of another boot is trusted.
     for pid in host::process::list_with_environment(&mark) {
         host::process::kill(pid);
+    }
+}
+
+/// An operation's folder as an agent leaves it that is killed before a keeper has taken it, in the
+/// journal.
+async fn leave_untouched(machine: &Machine, line: &str) -> OperationId {
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let seen = OperationId::new();
+    coordinator.request(seen, &shell("true"));
+    coordinator.follow(seen, &mut Got::default(), |got| !got.results.is_empty()).await;
+    drop(coordinator);
+    agent.die().await;
+    let folder = |id: OperationId| machine.state().join("operations").join(id.to_string());
+    let old = host::unix::open_folder(&folder(seen)).expect("its folder");
+    let spec: Spec = files::load(old).expect("what it was to run");
+    let id = OperationId::new();
+    std::fs::create_dir(folder(id)).expect("made");
+    let new = host::unix::open_folder(&folder(id)).expect("its folder");
+    files::write(&new, &Spec { id, command: shell(line), ..spec }).expect("written");
+    files::offer(files::open_lock(&new).expect("its lock")).expect("offered");
+    let journal = machine.state().join("journal");
+    let mut journal = Journal::open(&journal, host::now_us()).expect("the journal");
+    let started = Record { id, time_us: host::now_us(), event: Event::Started };
+    journal.record(started).expect("recorded");
+    id
+}
+
+#[tokio::test]
+async fn what_no_keeper_ever_took_is_taken_back_and_runs_once_when_it_is_sent_again() {
+    let machine = Machine::new();
+    let starts = machine.folder.path().join("starts");
+    let command = format!("echo start >> {}", starts.display());
+    let id = leave_untouched(&machine, &command).await;
+    // Taken back by one agent, and asked for while another runs.
+    let agent = machine.start().await;
+    agent.die().await;
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let report = coordinator.report.take().expect("a report");
+    assert!(report.operations.iter().all(|operation| operation.id != id), "{report:?}");
+    assert!(!starts.exists());
+    for _ in 0..2 {
+        let got = coordinator.run(id, &shell(&command)).await;
+        assert_eq!(std::fs::read_to_string(&starts).expect("starts"), "start\n", "{got:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_keeper_may_have_taken_is_lost() {
+    let machine = Machine::new();
+    // A keeper took it; one of an older release did; a disk may have forgotten that one did.
+    for case in ["taken", "older keeper", "rebooted"] {
+        let id = leave_untouched(&machine, "true").await;
+        let folder = machine.state().join("operations").join(id.to_string());
+        let mut boot = host::read_boot_id();
+        match case {
+            "taken" => std::fs::write(folder.join(files::LOCK), b"").expect("written"),
+            "older keeper" => std::fs::write(folder.join(files::KEEPER), b"").expect("written"),
+            _ => boot = "another boot".to_owned(),
+        }
+        let agent = machine.start_in_boot(&boot).await;
+        let mut coordinator = agent.connect().await;
+        coordinator.acknowledge(id, 0, false);
+        let mut got = Got::default();
+        coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
+        let expected = if case == "rebooted" { "rebooted" } else { "keeper_killed" };
+        assert!(
+            matches!(got.outcome(), Outcome::Lost(Evidence { code, .. }) if code == expected),
+            "{case}: {:?}",
+            got.outcome()
+        );
+        coordinator.cut().await;
+        agent.die().await;
     }
 }

@@ -159,10 +159,6 @@ fn check_operation(
             operation.machine == format!("m{machine}")
                 && operation.finished.is_none_or(|finished| finished.as_micros() >= *at)
         });
-    // Known, see docs/reliability.md: an agent that dies between its journal and its keeper leaves an
-    // operation that never started, and that nobody can tell from one whose keeper was killed.
-    let agent_killed = world.fired.iter().any(|(name, _)| name.contains("agent killed"));
-    let lost_allowed = lost_allowed || (agent_killed && started == 0);
     let late_allowed = !plan.waits;
     let own_end = match plan.end {
         _ if plan.missing => (OperationState::Failed, Some(127), None),
