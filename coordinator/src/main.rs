@@ -3,7 +3,9 @@
 mod process;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::bail;
 use clap::Parser;
 use reeve_coordinator::config::{self, Args, Config};
 use reeve_coordinator::{Running, start, telemetry};
@@ -39,19 +41,33 @@ fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// A thread for blocking calls is made before anything else, and stays: asked for one when none is
+/// left and the machine gives out no more, the runtime would panic, and whatever asked would end.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 fn run(args: &Args, config: Config) -> anyhow::Result<()> {
     let log = telemetry::start_logging(config.log);
     // Held until the end: two coordinators on one folder would ruin it.
     let _folder = DataFolder::lock(&config.data)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_keep_alive(FOREVER)
+        .build()?;
     runtime.block_on(async {
+        tokio::task::spawn_blocking(|| ()).await?;
         let mut signals = Signals::listen()?;
         let listener = bind(config.listen).await?;
         let running = start(config, listener).await?;
         welcome(&running);
         notify::ready();
         loop {
-            match signals.next().await {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = running.failed() => {
+                    bail!("a part of it without which nothing works has ended, see the log")
+                }
+            };
+            match signal {
                 Signal::Reload => process::reload(args, &running, &log),
                 Signal::Watchdog => notify::alive(),
                 Signal::End => break,

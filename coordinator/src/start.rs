@@ -203,11 +203,16 @@ pub(crate) async fn start_at(
         events,
     };
     write_facts(&state, address)?;
-    state.tasks.spawn("users", state.users.clone().run());
-    state.tasks.spawn("usage", state.models.clone().sweep(state.tasks.clone()));
-    state.tasks.spawn("approvals", state.approvals.clone().run());
-    state.tasks.spawn("rate limits", state.rates.clone().run(state.tasks.clone()));
-    state.tasks.spawn("metrics", tidy_metrics(state.tasks.clone()));
+    let (tasks, users) = (state.tasks.clone(), state.users.clone());
+    tasks.spawn_lasting("users", move || users.clone().run());
+    let (models, own) = (state.models.clone(), tasks.clone());
+    tasks.spawn_lasting("usage", move || models.clone().sweep(own.clone()));
+    let approvals = state.approvals.clone();
+    tasks.spawn_lasting("approvals", move || approvals.clone().run());
+    let (rates, own) = (state.rates.clone(), tasks.clone());
+    tasks.spawn_lasting("rate limits", move || rates.clone().run(own.clone()));
+    let own = tasks.clone();
+    tasks.spawn_lasting("metrics", move || tidy_metrics(own.clone()));
     let server = Server {
         router: http::router(state.clone()),
         tls: server_config,
@@ -224,6 +229,11 @@ pub(crate) async fn start_at(
 }
 
 impl Running {
+    /// Returns when something without which nothing works has ended by a panic.
+    pub async fn failed(&self) {
+        self.state.tasks.failed().cancelled().await;
+    }
+
     /// Ends in order: takes no new work, tells those who are connected, answers what was asked,
     /// stops every task, closes the database. Takes no longer than `drain.timeout` and a little.
     pub async fn shutdown(self) {

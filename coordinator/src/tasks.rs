@@ -11,11 +11,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// A task that panicked waits so long before it is begun anew: what made it panic may pass.
+const BEGIN_ANEW_AFTER: Duration = Duration::from_secs(5);
+
 /// A handle on all tasks of one coordinator; cloning is cheap.
 #[derive(Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
     token: CancellationToken,
+    /// Something vital is no more.
+    failed: CancellationToken,
     /// How many tasks of each name run. Held for a moment at a time, never over an await.
     running: Arc<Mutex<BTreeMap<&'static str, usize>>>,
 }
@@ -70,6 +75,48 @@ impl Tasks {
                 resume_unwind(panic)
             })
         }))
+    }
+
+    /// Runs what has to go on until everything ends, and can be begun anew: after a panic it is.
+    pub fn spawn_lasting<F>(&self, name: &'static str, begin: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.token();
+        self.spawn(name, async move {
+            while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+                tracing::error!(task = name, "a task panicked and is begun anew");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(BEGIN_ANEW_AFTER) => {}
+                }
+            }
+        });
+    }
+
+    /// Runs what cannot be begun anew and without which nothing works: a panic in it ends the
+    /// process, which is started again and finds everything in the database.
+    pub fn spawn_vital<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let failed = self.failed.clone();
+        self.spawn(
+            name,
+            AssertUnwindSafe(future).catch_unwind().map(move |ended| {
+                ended.unwrap_or_else(|panic| {
+                    failed.cancel();
+                    resume_unwind(panic)
+                })
+            }),
+        )
+    }
+
+    /// Cancelled when something vital has ended by a panic.
+    #[must_use]
+    pub fn failed(&self) -> CancellationToken {
+        self.failed.clone()
     }
 
     /// Runs blocking work on a thread made for it.
@@ -129,6 +176,30 @@ mod tests {
         assert_eq!(left, Err(BTreeMap::from([("stubborn", 1)])));
         stubborn.abort();
         assert_eq!(tasks.close_and_wait(Duration::from_secs(10)).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lasting_task_that_panics_is_begun_anew_until_everything_ends() {
+        let tasks = Tasks::new();
+        let (begun, mut seen) = tokio::sync::mpsc::channel(3);
+        tasks.spawn_lasting("fragile", move || {
+            begun.try_send(()).expect("room");
+            async { panic!("on purpose") }
+        });
+        for _ in 0..3 {
+            seen.recv().await.expect("it is begun");
+        }
+        assert_eq!(tasks.close_and_wait(Duration::from_secs(10)).await, Ok(()));
+        assert!(!tasks.failed().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn vital_task_that_panics_is_noticed_and_one_that_ends_is_not() {
+        let tasks = Tasks::new();
+        assert_eq!(tasks.spawn_vital("good", async { 7 }).await.ok(), Some(7));
+        assert!(!tasks.failed().is_cancelled());
+        assert!(tasks.spawn_vital("fragile", async { panic!("on purpose") }).await.is_err());
+        assert!(tasks.failed().is_cancelled());
     }
 
     #[tokio::test]

@@ -38,6 +38,7 @@ mod wait;
 
 pub use agent::{Agent, AgentBuilder, Containment};
 pub use api::{Answer, Api};
+pub use cgroups::ProcessLimit;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use coordinator::Coordinator;
 pub use database::{Database, Lock};

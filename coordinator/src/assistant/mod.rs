@@ -145,9 +145,15 @@ impl Assistant {
             wake: Notify::new(),
         }));
         let scheduler = assistant.clone();
-        assistant.0.tasks.spawn("assistant", async move { scheduler.schedule().await });
+        assistant.0.tasks.spawn_lasting("assistant", move || {
+            let scheduler = scheduler.clone();
+            async move { scheduler.schedule().await }
+        });
         let sweeper = assistant.clone();
-        assistant.0.tasks.spawn("task sweeper", async move { sweeper.sweep(keep).await });
+        assistant.0.tasks.spawn_lasting("task sweeper", move || {
+            let sweeper = sweeper.clone();
+            async move { sweeper.sweep(keep).await }
+        });
         assistant
     }
 

@@ -105,7 +105,10 @@ impl Fleet {
             bulk,
         }));
         let keeper = fleet.clone();
-        fleet.0.tasks.spawn("last seen", async move { keeper.keep_last_seen().await });
+        fleet.0.tasks.spawn_lasting("last seen", move || {
+            let keeper = keeper.clone();
+            async move { keeper.keep_last_seen().await }
+        });
         (fleet, Inbox { events: events_out, bulk: bulk_out })
     }
 

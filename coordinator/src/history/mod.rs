@@ -18,7 +18,7 @@ use std::time::Duration;
 use reeve_protocol::sample::MAX_SAMPLES;
 use reeve_protocol::{MachineId, Metrics, Sample};
 use reeve_sdk::api::History as Answer;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::problem::ApiError;
 use crate::tasks::Tasks;
@@ -59,8 +59,11 @@ impl Histories {
         std::fs::create_dir_all(&folder)?;
         let (queue, heard) = mpsc::channel(QUEUE);
         let histories = Self { folder: folder.into(), queue, tasks };
-        let writer = histories.clone();
-        histories.tasks.spawn("history", async move { writer.write_all(heard).await });
+        let (writer, heard) = (histories.clone(), Arc::new(Mutex::new(heard)));
+        histories.tasks.spawn_lasting("history", move || {
+            let (writer, heard) = (writer.clone(), Arc::clone(&heard));
+            async move { writer.write_all(&heard).await }
+        });
         Ok(histories)
     }
 
@@ -121,7 +124,9 @@ impl Histories {
         self.folder.join(format!("{machine}.ring"))
     }
 
-    async fn write_all(self, mut heard: mpsc::Receiver<Heard>) {
+    async fn write_all(&self, heard: &Mutex<mpsc::Receiver<Heard>>) {
+        // Nobody else takes it; one that panicked has let go of it.
+        let mut heard = heard.lock().await;
         let stop = self.tasks.token();
         let mut complained: Option<tokio::time::Instant> = None;
         loop {

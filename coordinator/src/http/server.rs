@@ -80,7 +80,7 @@ impl Server {
     pub fn listen(self, listener: TcpListener) -> Listening {
         let stop = CancellationToken::new();
         let tasks = self.tasks.clone();
-        let accepting = tasks.spawn("listener", accept(self, listener, stop.clone()));
+        let accepting = tasks.spawn_vital("listener", accept(self, listener, stop.clone()));
         Listening { stop, accepting }
     }
 }

@@ -45,7 +45,7 @@ impl Arrivals {
     /// Starts what writes them.
     pub(super) fn start(db: Db, clock: Clock, tasks: &Tasks) -> Self {
         let (sender, notes) = mpsc::channel(QUEUE);
-        tasks.spawn("arrivals", write_all(db, clock, notes, tasks.token()));
+        tasks.spawn_vital("arrivals", write_all(db, clock, notes, tasks.token()));
         Self(sender)
     }
 

@@ -164,8 +164,8 @@ impl Operations {
         };
         conductor.restore().await?;
         let stop = tasks.token();
-        tasks.spawn("writer", writer.run(inbox.bulk, stop.clone()));
-        tasks.spawn("conductor", conductor.run(inbox.events, requests_out, stop));
+        tasks.spawn_vital("writer", writer.run(inbox.bulk, stop.clone()));
+        tasks.spawn_vital("conductor", conductor.run(inbox.events, requests_out, stop));
         let inner = Inner {
             db,
             clock,
@@ -188,7 +188,10 @@ impl Operations {
         };
         let operations = Self(Arc::new(inner));
         let sweeper = operations.clone();
-        operations.0.tasks.spawn("sweeper", async move { sweeper.sweep(keep).await });
+        operations.0.tasks.spawn_lasting("sweeper", move || {
+            let sweeper = sweeper.clone();
+            async move { sweeper.sweep(keep).await }
+        });
         Ok(operations)
     }
 

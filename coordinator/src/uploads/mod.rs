@@ -109,7 +109,10 @@ impl Uploads {
         }));
         uploads.take_up().await?;
         let sweeper = uploads.clone();
-        uploads.0.tasks.spawn("uploads", async move { sweeper.sweep().await });
+        uploads.0.tasks.spawn_lasting("uploads", move || {
+            let sweeper = sweeper.clone();
+            async move { sweeper.sweep().await }
+        });
         Ok(uploads)
     }
 

@@ -9,6 +9,7 @@ mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -63,16 +64,21 @@ enum Format {
     Json,
 }
 
+/// How long an idle thread for blocking calls is kept.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Runs what the command line says. The exit code: 0 good, 1 bad, 2 used wrongly.
 #[must_use]
 pub fn main() -> ExitCode {
     let line = Line::parse();
     // One thread is enough, and every further one would cost memory on every machine. Those for
-    // blocking calls start keepers side by side, and are gone when nothing was started for 10 s.
+    // blocking calls start keepers side by side. They stay: asked for one when none is left and the
+    // machine gives out no more, the runtime would panic, and whatever asked would end.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .thread_stack_size(256 * 1024)
+        .thread_keep_alive(FOREVER)
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

@@ -78,6 +78,8 @@ pub async fn main(arguments: RunArguments) -> anyhow::Result<ExitCode> {
         tracing::info!("no control groups: commands are held together by process groups");
     }
     let tasks = Tasks::new();
+    // The thread that is there when the machine gives out no more.
+    tokio::task::spawn_blocking(|| ()).await?;
     // Not a path: an upgrade may replace the file while we run.
     let program = PathBuf::from("/proc/self/exe");
     let inspection = Inspection::probe(&program, &policy, &folder).await;
