@@ -128,6 +128,7 @@ impl OutputStream {
 
     /// With a hole in it, the number of bytes that came does not say where the next one is.
     async fn has_gaps(&self) -> Result<bool, Error> {
-        Ok(!self.client.operation(self.operation).await?.output.gaps.is_empty())
+        let output = self.client.operation(self.operation).await?.output;
+        Ok(output.gaps.is_some_and(|gaps| !gaps.is_empty()))
     }
 }

@@ -280,7 +280,9 @@ async fn print_output(client: &Client, wanted: &Output) -> Result<(), Failure> {
         (_, true) => Which::Stderr,
         _ => Which::All,
     };
-    for gap in &operation.output.gaps {
+    // What was found in a list does not say what is missing.
+    let output = client.operation(operation.id).await?.output;
+    for gap in output.gaps.into_iter().flatten() {
         note(&format!("reeve: {} of its output were dropped", size(gap.to - gap.from)));
     }
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);

@@ -120,7 +120,7 @@ impl Operations {
     pub(crate) async fn describe(&self, row: &OperationRow) -> Result<Operation, ApiError> {
         let mut operation = row.to_api();
         let mut conn = self.0.db.reader().await?;
-        operation.output.gaps = output::find_gaps(&mut conn, row.id, row.durable).await?;
+        operation.output.gaps = Some(output::find_gaps(&mut conn, row.id, row.durable).await?);
         self.complete(&mut operation);
         Ok(operation)
     }

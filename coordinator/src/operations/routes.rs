@@ -190,7 +190,7 @@ struct OperationQuery {
 
 /// Operations of a job, in the order of its rollout
 ///
-/// `output.gaps` is filled in only by `GET /api/operations/{id}`.
+/// `output.gaps` is left out here and comes only with `GET /api/operations/{id}`.
 #[utoipa::path(get, path = "/api/jobs/{id}/operations", tag = "jobs",
     params(("id" = String, Path, description = "The job's id"), OperationQuery),
     responses((status = 200, body = Page<Operation>), (status = 404, body = Problem)))]

@@ -1,8 +1,7 @@
 //! Jobs and operations as the database keeps them, and how the API shows them.
 
 use reeve_protocol::{
-    Containment, Gap, JobId, JournalId, MachineId, OperationId, OperationResult, Outcome, Totals,
-    Usage,
+    Containment, JobId, JournalId, MachineId, OperationId, OperationResult, Outcome, Totals, Usage,
 };
 use reeve_sdk::api::{
     Job, JobCounts, JobInput, JobState, Operation, OperationRequest, OperationState, OutputInfo,
@@ -168,7 +167,7 @@ impl OperationRow {
                 all: self.durable.all,
                 stdout: self.durable.stdout,
                 stderr: self.durable.stderr,
-                gaps: Vec::<Gap>::new(),
+                gaps: None,
             },
             leftovers_killed: self.leftovers_killed,
             usage: self.usage,

@@ -413,9 +413,11 @@ pub struct OutputInfo {
     pub stdout: u64,
     /// Bytes of stderr.
     pub stderr: u64,
-    /// What was dropped, in offsets of the merged order.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
-    pub gaps: Vec<Gap>,
+    /// What was dropped, in offsets of the merged order. Left out in lists and events: only
+    /// `GET /api/operations/{id}` looks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>))]
+    pub gaps: Option<Vec<Gap>>,
 }
 
 /// One thing asked of one machine.

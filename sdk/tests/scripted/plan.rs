@@ -91,7 +91,7 @@ impl Planned {
             duration_ms: ended.then_some(5),
             output: OutputInfo {
                 all: all as u64,
-                gaps: self.gap.into_iter().collect(),
+                gaps: Some(self.gap.into_iter().collect()),
                 ..Default::default()
             },
             leftovers_killed: 0,
