@@ -17,8 +17,10 @@ const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// does may wait some minutes.
 pub const UNWANTED_PAUSE: Duration = Duration::from_secs(300);
 
-/// A session that lasted this long shows that all is well: the next pause is short again.
-pub const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// A session that lasted this long shows that all is well: the next pause is short again. Longer than
+/// a coordinator that turns agents away lets them stay, and short enough that a machine on a bad
+/// network is there for most of the time.
+pub const STABLE_AFTER: Duration = Duration::from_secs(20);
 
 /// How long to stay away after a refusal: as long as the coordinator asks, and longer where trying
 /// again cannot help until somebody has done something.
@@ -36,6 +38,9 @@ pub fn find_patience(reject: &Reject) -> Duration {
 #[derive(Clone, Debug)]
 pub struct Policy {
     failures: u32,
+    /// How long the session was that just ended. It counts as waiting: whoever was connected for ten
+    /// seconds has left the coordinator alone for as long.
+    waited: Duration,
     /// State of a small generator (splitmix64): jitter needs no secrecy.
     seed: u64,
 }
@@ -44,7 +49,7 @@ impl Policy {
     /// Starts with the shortest pause. Different seeds make different pauses.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { failures: 0, seed }
+        Self { failures: 0, waited: Duration::ZERO, seed }
     }
 
     /// A session ended after this long.
@@ -52,6 +57,7 @@ impl Policy {
         if lasted >= STABLE_AFTER {
             self.failures = 0;
         }
+        self.waited = lasted;
     }
 
     /// How long to wait now, at least `not_before`, which the coordinator asked for.
@@ -60,6 +66,8 @@ impl Policy {
         let most = SHORTEST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         // Between half and all of it: spread, and never at once.
+        let waited = std::mem::take(&mut self.waited);
+        let most = most.saturating_sub(waited).max(SHORTEST_PAUSE);
         let jittered = most.mul_f64(0.5 + self.next_fraction() / 2.0);
         let asked = not_before.min(LONGEST_ASKED);
         // Those who are asked for the same patience do not come back in the same moment either.
@@ -99,9 +107,27 @@ mod tests {
             policy.next_pause(Duration::ZERO);
             policy.note_session(Duration::from_secs(1));
         }
-        assert!(policy.next_pause(Duration::ZERO) >= LONGEST_PAUSE / 2);
+        assert!(policy.next_pause(Duration::ZERO) >= LONGEST_PAUSE.mul_f64(0.49));
         policy.note_session(STABLE_AFTER);
         assert!(policy.next_pause(Duration::ZERO) <= SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn time_in_a_session_counts_as_waiting_and_agents_turned_away_storm_nobody() {
+        let mut policy = Policy::new(1);
+        let mut between = Duration::ZERO;
+        for failure in 0..20 {
+            let lasted = Duration::from_secs(10);
+            policy.note_session(lasted);
+            let pause = policy.next_pause(Duration::ZERO);
+            between = lasted + pause;
+            let most = SHORTEST_PAUSE * 2_u32.pow(failure.min(10));
+            assert!(pause <= most.min(LONGEST_PAUSE).saturating_sub(lasted).max(SHORTEST_PAUSE));
+        }
+        // In the end as rarely as if no session had ever come about, or nearly so.
+        assert!(between >= LONGEST_PAUSE / 2 && between <= LONGEST_PAUSE, "{between:?}");
+        // It counts once.
+        assert!(policy.next_pause(Duration::ZERO) >= LONGEST_PAUSE / 2);
     }
 
     #[test]
