@@ -73,11 +73,17 @@ impl std::fmt::Display for Answer {
 impl Api {
     /// Somebody who has not logged in, and trusts only the authority `ca_pem`.
     pub(crate) fn new(url: &str, ca_pem: &[u8]) -> Self {
+        Self::with_connections(url, ca_pem, usize::MAX)
+    }
+
+    /// As [`Self::new`], keeping at most so many connections open that nobody uses.
+    pub(crate) fn with_connections(url: &str, ca_pem: &[u8], kept: usize) -> Self {
         let _second_time = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let authority = reqwest::Certificate::from_pem(ca_pem).expect("the coordinator's CA");
         let http = reqwest::Client::builder()
             .tls_certs_only([authority])
             .no_proxy()
+            .pool_max_idle_per_host(kept)
             .build()
             .expect("an HTTP client");
         let runtime = tokio::runtime::Builder::new_multi_thread()

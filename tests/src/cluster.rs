@@ -202,6 +202,13 @@ impl Cluster {
         }
     }
 
+    /// The API for the administrator, each request on a connection of its own (unless it speaks HTTP/2).
+    #[must_use]
+    pub fn hasty_api(&self) -> Api {
+        let (url, ca) = (self.coordinator.url(), self.coordinator.ca_pem());
+        Api::with_connections(url, &ca, 0).with_token(self.api.token().unwrap_or_default())
+    }
+
     /// A join token that lets in so many machines.
     ///
     /// # Panics

@@ -43,10 +43,11 @@ impl Sshd {
             .and_then(|listener| listener.local_addr())
             .expect("a free port")
             .port();
+        // Bash reads its settings, whatever they start, in the first shell that sshd starts (SHLVL).
         let settings = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\n\
              StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-             PidFile none\nSubsystem sftp internal-sftp\nMaxStartups 200\n",
+             PidFile none\nSubsystem sftp internal-sftp\nMaxStartups 1000\nSetEnv SHLVL=1\n",
             host.display(),
             folder.join("authorized").display(),
         );
@@ -71,6 +72,12 @@ impl Sshd {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The key that may log in there.
+    #[must_use]
+    pub fn key(&self) -> &Path {
+        &self.key
     }
 
     /// The process that listens; those of connections are its children.

@@ -4,6 +4,7 @@
 //! coordinator that forgets something is found out.
 
 mod agent;
+mod counted;
 mod join;
 mod operations;
 mod session;
@@ -50,6 +51,8 @@ pub struct Options {
     pub cpus: Option<Vec<usize>>,
     /// After every break the pause is the shortest of real agents instead of doubling.
     pub hasty: bool,
+    /// How long joining may take, all of them together.
+    pub within: Option<Duration>,
 }
 
 impl Options {
@@ -66,6 +69,7 @@ impl Options {
             threads: 2,
             cpus: None,
             hasty: false,
+            within: None,
         }
     }
 }
@@ -107,6 +111,7 @@ struct Tally {
     started: AtomicU64,
     repeated: AtomicU64,
     finished: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// What all agents share.
@@ -157,7 +162,14 @@ impl Swarm {
             })
             .enable_all()
             .build()?;
-        let identities = runtime.block_on(join::join_all(options, pin, &shared.tally.joined))?;
+        let limit = options.within.unwrap_or(Duration::MAX);
+        let joining = join::join_all(options, pin, &shared.tally.joined);
+        let identities = runtime
+            .block_on(async { tokio::time::timeout(limit, joining).await })
+            .unwrap_or_else(|_| {
+                let joined = shared.tally.joined.load(Ordering::Relaxed);
+                anyhow::bail!("only {joined} had joined after {limit:?}")
+            })?;
         for (at, identity) in identities.into_iter().enumerate() {
             let agent = agent::Agent::new(identity, source(&shared, options.first + at));
             runtime.spawn(agent.run(Arc::clone(&shared)));
@@ -192,6 +204,12 @@ impl Swarm {
             repeated: read(&tally.repeated),
             finished: read(&tally.finished),
         }
+    }
+
+    /// Bytes exchanged in sessions and on the way to them, both ways, TLS included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.tally.bytes.load(Ordering::Relaxed)
     }
 
     /// Whether every agent has a session.

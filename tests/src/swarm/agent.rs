@@ -20,12 +20,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::counted::Counted;
 use super::join::AGENT_VERSION;
 use super::operations::Operations;
 use super::session::Session;
 use super::{Identity, Shared, add};
 
-pub(super) type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<TlsStream<Counted>>;
 
 /// Small, for there are thousands.
 const BUFFER: usize = 4 * 1024;
@@ -63,7 +64,7 @@ impl Agent {
         }
     }
 
-    async fn come_and_go(&mut self, shared: &Shared) {
+    async fn come_and_go(&mut self, shared: &Arc<Shared>) {
         let mut policy = Policy::new(rand::random());
         loop {
             let not_before = match Box::pin(self.open(shared)).await {
@@ -93,7 +94,7 @@ impl Agent {
         }
     }
 
-    async fn open(&self, shared: &Shared) -> anyhow::Result<(Socket, Welcome)> {
+    async fn open(&self, shared: &Arc<Shared>) -> anyhow::Result<(Socket, Welcome)> {
         let mut socket = timeout(limits::HANDSHAKE_TIMEOUT, self.dial(shared))
             .await
             .context("no connection in time")??;
@@ -103,7 +104,7 @@ impl Agent {
         Ok((socket, welcome))
     }
 
-    async fn dial(&self, shared: &Shared) -> anyhow::Result<Socket> {
+    async fn dial(&self, shared: &Arc<Shared>) -> anyhow::Result<Socket> {
         let tcp = match self.source {
             Some(source) => {
                 let socket = TcpSocket::new_v4()?;
@@ -114,6 +115,7 @@ impl Agent {
         };
         let tcp = tcp.context("connecting")?;
         tcp.set_nodelay(true)?;
+        let tcp = Counted::new(tcp, shared);
         let tls = shared.tls.connect(shared.server_name.clone(), tcp).await.context("TLS")?;
         let mut request = format!("wss://{}/ws/client", shared.host).into_client_request()?;
         request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse()?);

@@ -7,9 +7,12 @@ mod commands;
 mod copying;
 mod cost;
 mod crowd;
+mod fleet;
+mod handshake;
 mod memory;
 mod operating;
 mod reading_logs;
+mod storm;
 mod swarm;
 mod table;
 mod typing;
@@ -45,5 +48,9 @@ fn main() -> anyhow::Result<()> {
     let path = me.parent().unwrap_or(Path::new(".")).join("bench.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&figures)?)?;
     println!("As JSON: {}", path.display());
+    let failed = |part: &serde_json::Value| {
+        part.get("failed").and_then(|failed| failed.as_array()).is_some_and(|all| !all.is_empty())
+    };
+    ensure!(!figures.values().any(failed), "something was not measured; see above");
     Ok(())
 }

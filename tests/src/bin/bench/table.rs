@@ -40,6 +40,7 @@ impl Unit {
             value if value >= 100.0 => 0,
             value if value >= 10.0 => 1,
             value if value >= 1.0 => 2,
+            value if value.is_nan() => return "–".to_owned(),
             _ => 3,
         };
         format!("{value:.digits$}")
@@ -116,7 +117,11 @@ impl Goal {
     }
 
     fn show(self, value: f64) -> String {
-        let mark = if self.is_met(value) == Some(true) { "met" } else { "not met" };
+        let mark = match self.is_met(value) {
+            _ if value.is_nan() => "not measured",
+            Some(true) => "met",
+            _ => "not met",
+        };
         match self {
             Self::AtMost(goal) => format!("goal ≤ {goal}: {mark}"),
             Self::AtLeast(goal) => format!("goal ≥ {goal}: {mark}"),
@@ -192,6 +197,9 @@ fn with_unit(unit: Unit, value: f64) -> String {
 }
 
 fn spread(unit: Unit, figure: &Figure) -> String {
+    if figure.0.is_empty() {
+        return "–".to_owned();
+    }
     let median = with_unit(unit, figure.median());
     format!("{median} ({}–{})", unit.show(figure.least()), unit.show(figure.most()))
 }
