@@ -70,7 +70,9 @@ async fn serve<S>(fleet: Fleet, socket: AgentSocket<S>, exporter: Option<[u8; 32
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Ok(place) = fleet.0.handshakes.try_acquire() else {
+    // When thousands come back at once it is cheaper to let one wait than to have it all again.
+    let place = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, fleet.0.handshakes.acquire());
+    let Ok(Ok(place)) = place.await else {
         metrics::counter!("reeve_handshakes_refused_total").increment(1);
         return;
     };

@@ -16,11 +16,12 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use reeve_link::ReadAhead;
 use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -39,9 +40,12 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Requests at the same time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 
-/// TLS handshakes that are computed at the same time. After a restart thousands of agents come at
-/// once; beyond this many they wait their turn, so that requests of others are not behind all of them.
-const HANDSHAKES_AT_ONCE: usize = 64;
+/// TLS handshakes of agents that are computed at the same time. After a restart thousands of them come
+/// at once; beyond this many they wait their turn.
+const AGENTS_AT_ONCE: usize = 64;
+
+/// The same of others, who so are not behind thousands of agents.
+const OTHERS_AT_ONCE: usize = 64;
 
 /// For so long a handshake has its turn: one whose peer is far away or silent holds nobody up.
 const HANDSHAKE_TURN: Duration = Duration::from_millis(20);
@@ -51,6 +55,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// RFC 9266.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// What agents offer to speak, and nothing else (ALPN, RFC 7301). Who claims to be one waits behind all
+/// of them; who claims not to be one waits behind those who do so.
+const AGENTS_OFFER: &[u8] = b"http/1.1";
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -106,7 +114,11 @@ async fn accept(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(server.max_connections.min(Semaphore::MAX_PERMITS)));
     let tasks = server.tasks.clone();
-    let shared = Arc::new(Shared { server, turns: Semaphore::new(HANDSHAKES_AT_ONCE) });
+    let shared = Arc::new(Shared {
+        server,
+        agents: Semaphore::new(AGENTS_AT_ONCE),
+        others: Semaphore::new(OTHERS_AT_ONCE),
+    });
     loop {
         let place = tokio::select! {
             () = stop.cancelled() => return graceful,
@@ -139,7 +151,17 @@ async fn accept(
 /// What all connections of a listener share.
 struct Shared {
     server: Server,
-    turns: Semaphore,
+    /// Turns of handshakes.
+    agents: Semaphore,
+    others: Semaphore,
+}
+
+impl Shared {
+    fn turns(&self, hello: &ClientHello<'_>) -> &Semaphore {
+        let is_agent =
+            hello.alpn().is_some_and(|mut offered| offered.all(|each| each == AGENTS_OFFER));
+        if is_agent { &self.agents } else { &self.others }
+    }
 }
 
 async fn serve(
@@ -164,9 +186,10 @@ async fn serve(
             refuse_plain(&mut stream).await?;
             return Ok(None);
         }
-        let turn = shared.turns.acquire().await.map_err(io::Error::other)?;
-        let acceptor = TlsAcceptor::from(Arc::clone(tls));
-        let mut accepting = std::pin::pin!(acceptor.accept(ReadAhead::new(stream)));
+        // The first message costs little; all that is dear comes behind it.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(stream)).await?;
+        let turn = shared.turns(&hello.client_hello()).acquire().await.map_err(io::Error::other)?;
+        let mut accepting = std::pin::pin!(hello.into_stream(Arc::clone(tls)));
         let in_time = tokio::time::timeout(HANDSHAKE_TURN, &mut accepting).await;
         drop(turn);
         match in_time {
