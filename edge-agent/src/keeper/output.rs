@@ -172,11 +172,16 @@ impl Outputs {
             while reads < MAX_LAST_READS && self.read_one(at, spool)? {
                 reads += 1;
             }
+            // This pipe was left for want of room and may hold more, though there may be room by the
+            // time the other one has been read.
+            if self.is_waiting() {
+                return Ok(false);
+            }
         }
         if self.is_drained() {
             return Ok(true);
         }
-        if self.is_waiting() || spool.room() == 0 {
+        if spool.room() == 0 {
             return Ok(false);
         }
         // Empty, and yet open: somebody outside holds the other end. Whoever was to be killed is
@@ -238,5 +243,41 @@ impl Redaction {
             self.ready.pop_front();
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use reeve_protocol::ops::SpoolFull;
+
+    use super::*;
+
+    #[test]
+    fn rest_of_a_pipe_is_not_given_up_when_room_comes_while_the_other_one_is_read() {
+        // However often the disk fails, and whosever turn it is when it does no more.
+        for stumbles in 0..8 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let open = crate::host::unix::open_folder(folder.path()).expect("opened");
+            let mut spool = SpoolWriter::new(open, 1 << 20, 1 << 16, SpoolFull::Block);
+            let (stdout, writer) = pipe::make().expect("a pipe");
+            let (stderr, other) = pipe::make().expect("a pipe");
+            pipe::set_nonblocking(&stdout).expect("set");
+            pipe::set_nonblocking(&stderr).expect("set");
+            let mut outputs = Outputs::new(stdout, Some(stderr), false);
+            let mut writer = std::fs::File::from(writer);
+            spool.stumbles = stumbles;
+            writer.write_all(&[b'a'; 1000]).expect("written");
+            outputs.read(&mut spool).expect("read");
+            writer.write_all(&[b'b'; 500]).expect("written");
+            drop((writer, other));
+            let mut tries = 0;
+            while !outputs.read_rest(&mut spool).expect("read") {
+                tries += 1;
+                assert!(tries < 10, "it has no end");
+            }
+            assert_eq!(spool.totals().stdout, 1500, "{stumbles} failures");
+        }
     }
 }

@@ -48,6 +48,9 @@ pub struct SpoolWriter {
     when_full: SpoolFull,
     /// Appends that failed in a row, though the disk is not full.
     failed: u32,
+    /// The next attempts find a full disk.
+    #[cfg(test)]
+    pub stumbles: u32,
 }
 
 impl SpoolWriter {
@@ -64,6 +67,8 @@ impl SpoolWriter {
             segment_bytes,
             when_full,
             failed: 0,
+            #[cfg(test)]
+            stumbles: 0,
         }
     }
 
@@ -138,6 +143,11 @@ impl SpoolWriter {
     }
 
     fn try_append(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(left) = self.stumbles.checked_sub(1) {
+            self.stumbles = left;
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         if self.segments.back().is_none_or(|segment| segment.size >= self.segment_bytes) {
             self.current = None;
         }
