@@ -19,6 +19,55 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 /// The longest event, bytes: a plan for many machines.
 const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
 
+/// What an event of the stream is.
+enum Read {
+    Event(Box<TaskEvent>),
+    /// The coordinator has ended the stream.
+    End,
+    /// Seen before, or of a kind that a newer coordinator knows.
+    Nothing,
+}
+
+/// Takes an event; `last` is the number of the newest one seen.
+fn read(event: &Event, last: &mut u64) -> Read {
+    if event.event == "end" {
+        return Read::End;
+    }
+    if event.data.is_empty() {
+        return Read::Nothing;
+    }
+    let Ok(found) = serde_json::from_str::<TaskEvent>(&event.data) else {
+        if let Ok(sequence) = event.id.parse::<u64>() {
+            *last = sequence.max(*last);
+        }
+        return Read::Nothing;
+    };
+    if found.sequence > *last {
+        *last = found.sequence;
+    } else if found.sequence > 0 {
+        return Read::Nothing;
+    }
+    Read::Event(Box::new(found))
+}
+
+/// The events in bytes. Broken off where one is longer than any may be: it is held in memory.
+fn split<B: AsRef<[u8]>>(
+    bytes: impl Stream<Item = Result<B, String>>,
+) -> impl Stream<Item = Result<Event, String>> {
+    let mut since_end = 0;
+    let mut newline = false;
+    let bounded = bytes.map(move |piece| {
+        let piece = piece?;
+        for byte in piece.as_ref().iter().filter(|byte| **byte != b'\r') {
+            // An empty line ends an event.
+            since_end = if *byte == b'\n' && newline { 0 } else { since_end + 1 };
+            newline = *byte == b'\n';
+        }
+        if since_end > MAX_EVENT_BYTES { Err("an event is too long".to_owned()) } else { Ok(piece) }
+    });
+    bounded.eventsource().map(|event| event.map_err(|error| error.to_string()))
+}
+
 type Events = Pin<Box<dyn Stream<Item = Result<Event, String>> + Send>>;
 
 /// Events of a task. Ask [`Self::next`] until it says `None`.
@@ -77,26 +126,10 @@ impl TaskEvents {
             };
             self.last_contact = Instant::now();
             self.backoff = Backoff::new();
-            if event.event == "end" {
-                self.ended = true;
-                continue;
-            }
-            if event.data.is_empty() || event.data.len() > MAX_EVENT_BYTES {
-                continue;
-            }
-            let Ok(found) = serde_json::from_str::<TaskEvent>(&event.data) else {
-                // A kind that a newer coordinator knows.
-                if let Ok(sequence) = event.id.parse::<u64>() {
-                    self.last = self.last.max(sequence);
-                }
-                continue;
-            };
-            if found.sequence == 0 {
-                return Ok(Some(found));
-            }
-            if found.sequence > self.last {
-                self.last = found.sequence;
-                return Ok(Some(found));
+            match read(&event, &mut self.last) {
+                Read::Event(found) => return Ok(Some(*found)),
+                Read::End => self.ended = true,
+                Read::Nothing => {}
             }
         }
     }
@@ -107,9 +140,9 @@ impl TaskEvents {
             Ok(response) => {
                 self.last_contact = Instant::now();
                 let bytes = response.bytes_stream();
-                let events =
-                    bytes.eventsource().map(|event| event.map_err(|error| error.to_string()));
-                self.events = Some(Box::pin(events));
+                self.events = Some(Box::pin(split(
+                    bytes.map(|piece| piece.map_err(|error| error.to_string())),
+                )));
                 Ok(())
             }
             Err(error) => {
@@ -124,5 +157,27 @@ impl TaskEvents {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(pieces: Vec<Vec<u8>>) -> (usize, bool) {
+        let events = split(futures_util::stream::iter(pieces.into_iter().map(Ok)));
+        let all = futures_util::FutureExt::now_or_never(events.collect::<Vec<_>>());
+        let all = all.expect("nothing to wait for");
+        (all.iter().filter(|event| event.is_ok()).count(), all.iter().any(Result::is_err))
+    }
+
+    #[test]
+    fn event_without_an_end_is_given_up_and_many_short_ones_are_not() {
+        let megabyte = vec![b'x'; 1024 * 1024];
+        let mut endless = vec![b"data: ".to_vec()];
+        endless.extend(std::iter::repeat_n(megabyte, MAX_EVENT_BYTES / (1024 * 1024) + 1));
+        assert_eq!(count(endless), (0, true));
+        let short = vec![b"data: x\n\ndata: y\r\n\r\n".to_vec(); MAX_EVENT_BYTES / 16];
+        assert_eq!(count(short), (MAX_EVENT_BYTES / 8, false));
     }
 }
