@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -11,6 +13,7 @@ use reeve_sdk::api::{EnrolmentTokenCreated, Job, JobState, Operation, OperationS
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::testing::postgres_url;
 use crate::db::{Db, Tx};
@@ -49,6 +52,42 @@ where
     Box::pin(test(Site::start(change).await)).await;
 }
 
+/// The coordinator's clock, which the test puts forward.
+#[derive(Clone, Default)]
+pub struct ShiftedTime(Arc<AtomicI64>);
+
+impl ShiftedTime {
+    /// So much later.
+    pub fn go_on(&self, by: Duration) {
+        let by = i64::try_from(by.as_micros()).expect("no ages");
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    fn clock(&self) -> Clock {
+        let (real, ahead) = (Clock::system(), Arc::clone(&self.0));
+        Clock::from_fn(move || real.micros() + ahead.load(Ordering::Relaxed))
+    }
+}
+
+/// As [`on_each_engine`], with a clock of the test's own.
+pub async fn on_each_engine_at<F, Fut>(test: F)
+where
+    F: Fn(Site, ShiftedTime) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    for url in [None, Some(postgres_url().await)] {
+        eprintln!("engine: {}", if url.is_none() { "sqlite" } else { "postgres" });
+        let time = ShiftedTime::default();
+        let change = |config: &mut Config| {
+            if let Some(url) = url {
+                config.database.url = url;
+            }
+        };
+        let site = Site::start_at(time.clock(), change).await;
+        Box::pin(test(site, time)).await;
+    }
+}
+
 /// Looks again and again until there is something to see.
 pub async fn eventually<T, Fut>(what: &str, look: impl Fn() -> Fut) -> T
 where
@@ -80,7 +119,11 @@ pub fn with(mut base: Value, more: Value) -> Value {
 impl Site {
     /// On SQLite.
     pub async fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let server = Box::pin(TestCoordinator::start_with(|config| {
+        Self::start_at(Clock::system(), change).await
+    }
+
+    async fn start_at(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
+        let server = Box::pin(TestCoordinator::start_at(clock, |config| {
             config.limits.requests_per_minute = 1_000_000;
             change(config);
         }))

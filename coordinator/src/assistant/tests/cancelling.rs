@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::assistant::testing::DF;
 use crate::fleet::testing::Script;
-use crate::operations::testing::{on_each_engine, on_each_engine_with};
+use crate::operations::testing::{on_each_engine, on_each_engine_at, on_each_engine_with};
 use crate::testing::refused;
 
 #[tokio::test]
@@ -67,14 +67,13 @@ async fn task_that_asks_something_can_be_cancelled() {
 
 #[tokio::test]
 async fn task_that_takes_too_long_ends_with_its_commands() {
-    let short = |config: &mut crate::config::Config| {
-        config.assistant.time_limit = Duration::from_secs(1);
-    };
-    on_each_engine_with(short, |site| async move {
+    on_each_engine_at(|site, time| async move {
         let mut agent = site.machine("web-1", true).await;
         let task = site.ask("disk usage", json!({})).await;
         let asked = agent.asked().await;
         agent.accept(asked.id).await;
+        let limit = site.server.running.state.config.assistant.time_limit;
+        time.go_on(limit + Duration::from_secs(1));
         assert!(matches!(agent.control(asked.id).await, Control::Cancel { .. }));
         let outcome = Outcome::Cancelled { exit_code: None, signal: Some(15) };
         agent.finish(&Script::new(asked.id), outcome).await;
