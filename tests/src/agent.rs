@@ -295,6 +295,28 @@ impl Agent {
         self.process = Some(command.spawn().expect("start reeve-agent run"));
     }
 
+    /// Starts it as a process that stands still before it is the agent: somebody may want to attach
+    /// to it. SIGCONT lets it go on.
+    ///
+    /// # Panics
+    /// When it runs already or cannot be started.
+    pub fn start_held(&mut self) {
+        let words = crate::processes::HELD.map(str::to_owned);
+        self.wrapper.extend(words);
+        self.start_without_waiting();
+        self.wrapper.truncate(self.wrapper.len() - crate::processes::HELD.len());
+        crate::processes::wait_until_held(self.pid());
+    }
+
+    /// How it ended, when it has ended by itself.
+    ///
+    /// # Panics
+    /// When it was never started.
+    pub fn find_end(&mut self) -> Option<std::process::ExitStatus> {
+        let process = self.process.as_mut().expect("the agent was started");
+        process.try_wait().expect("ask for the agent")
+    }
+
     fn command(&self) -> Command {
         // Only root may write to the cgroups, so an ordinary user's agent has to fall back anyway.
         let hide_cgroups =

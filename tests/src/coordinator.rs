@@ -142,6 +142,14 @@ impl Coordinator {
     /// When it does not within a minute.
     pub fn start(&mut self) {
         self.start_without_waiting();
+        self.wait_until_up();
+    }
+
+    /// Waits until it takes work.
+    ///
+    /// # Panics
+    /// When it does not within a minute.
+    pub fn wait_until_up(&mut self) {
         let url_file = self.data.join("coordinator.url");
         let scheme = self.scheme();
         self.url = eventually_some("the coordinator has written its address", START_LIMIT, || {
@@ -166,6 +174,29 @@ impl Coordinator {
     /// # Panics
     /// When the program cannot be started.
     pub fn start_without_waiting(&mut self) {
+        self.spawn(&[]);
+    }
+
+    /// Starts it as a process that stands still before it is the coordinator: somebody may want to
+    /// attach to it. SIGCONT lets it go on.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_held(&mut self) {
+        self.spawn(&crate::processes::HELD);
+        crate::processes::wait_until_held(self.pid());
+    }
+
+    /// How it ended, when it has ended by itself.
+    ///
+    /// # Panics
+    /// When it was never started.
+    pub fn find_end(&mut self) -> Option<ExitStatus> {
+        let process = self.process.as_mut().expect("the coordinator was started");
+        process.try_wait().expect("ask for the coordinator")
+    }
+
+    fn spawn(&mut self, through: &[&str]) {
         assert!(self.process.is_none(), "the coordinator runs already");
         let listen =
             if self.url.is_empty() { self.listen.clone() } else { self.address().to_owned() };
@@ -175,7 +206,14 @@ impl Coordinator {
         let _absent = fs::remove_file(self.data.join("coordinator.url"));
         let log =
             File::options().create(true).append(true).open(self.log_path()).expect("open the log");
-        let mut command = Command::new(binaries::coordinator());
+        let mut command = match through.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binaries::coordinator());
+                command
+            }
+            None => Command::new(binaries::coordinator()),
+        };
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")

@@ -65,6 +65,19 @@ fn read_list(pid: i32, file: &str) -> Vec<String> {
         .collect()
 }
 
+/// A program that stands still and then becomes another one.
+pub const HELD: [&str; 4] = ["sh", "-c", "kill -STOP $$; exec \"$@\"", "sh"];
+
+/// Waits until a process of [`HELD`] stands still.
+///
+/// # Panics
+/// When it does not within 10 seconds.
+pub fn wait_until_held(pid: i32) {
+    crate::eventually("it stands still", std::time::Duration::from_secs(10), || {
+        Process::read(pid).is_some_and(|process| process.state == 'T')
+    });
+}
+
 /// Every living process.
 #[must_use]
 pub fn list() -> Vec<Process> {

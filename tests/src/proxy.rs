@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use frames::Frames;
+use frames::{Frames, Twice};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ struct Weather {
     refusing: bool,
     delay: Duration,
     bytes_per_second: Option<u64>,
+    /// By direction: every so many whole WebSocket frames, one comes twice.
+    twice: [Option<u64>; 2],
 }
 
 #[derive(Default)]
@@ -76,6 +78,8 @@ struct Counters {
     connections: AtomicU64,
     faults: AtomicU64,
     held: AtomicU64,
+    /// By direction.
+    doubled: [AtomicU64; 2],
 }
 
 struct Shared {
@@ -190,6 +194,19 @@ impl Proxy {
         traps.push(Trap { direction, at, fault });
     }
 
+    /// Sends every so many whole WebSocket frames of a connection, one twice:
+    /// a transport may not do that, a peer or a proxy that goes mad may. Frames are seen on plain
+    /// connections only.
+    pub fn double(&self, direction: Direction, every: Option<u64>) {
+        self.shared.weather.send_modify(|weather| weather.twice[direction as usize] = every);
+    }
+
+    /// Frames that were sent twice in a direction.
+    #[must_use]
+    pub fn doubled(&self, direction: Direction) -> u64 {
+        self.shared.counters.doubled[direction as usize].load(Ordering::SeqCst)
+    }
+
     /// Resets every connection now. New ones pass.
     pub fn cut(&self) {
         for (_, connection) in lock(&self.shared.live).drain() {
@@ -297,6 +314,7 @@ async fn pump(
         let mut buffer = vec![0; 64 * 1024];
         let mut weather = shared.weather.subscribe();
         let mut frames = Frames::new(direction);
+        let mut twice = Twice::default();
         loop {
             let read = match from.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
@@ -318,8 +336,11 @@ async fn pump(
             if let Some(rate) = now.bytes_per_second {
                 tokio::time::sleep(Duration::from_secs_f64(read as f64 / rate.max(1) as f64)).await;
             }
-            let (pass, fault) = count(&shared, direction, &buffer[..read], &mut frames);
-            let sent = to.write_all(&buffer[..pass]).await;
+            let (pass, ends, fault) = count(&shared, direction, &buffer[..read], &mut frames);
+            let every = now.twice[direction as usize];
+            let (doubled, out) = twice.take(&buffer[..pass], &ends, every);
+            shared.counters.doubled[direction as usize].fetch_add(doubled, Ordering::SeqCst);
+            let sent = to.write_all(&out).await;
             match fault {
                 None if sent.is_ok() => {}
                 None => break,
@@ -347,13 +368,14 @@ async fn pump(
     (from, to)
 }
 
-/// Counts what passes; how much of what was read may pass, and the fault behind it.
+/// Counts what passes; how much of what was read may pass, where frames end in it, and the fault
+/// behind it.
 fn count(
     shared: &Shared,
     direction: Direction,
     read: &[u8],
     frames: &mut Frames,
-) -> (usize, Option<Fault>) {
+) -> (usize, Vec<usize>, Option<Fault>) {
     let mut traps = lock(&shared.traps);
     let (bytes, whole) =
         (&shared.counters.bytes[direction as usize], &shared.counters.frames[direction as usize]);
@@ -383,7 +405,7 @@ fn count(
     if caught.is_some() {
         shared.counters.faults.fetch_add(1, Ordering::SeqCst);
     }
-    (pass, caught.map(|(_, fault)| fault))
+    (pass, ends, caught.map(|(_, fault)| fault))
 }
 
 #[cfg(test)]

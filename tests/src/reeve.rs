@@ -108,7 +108,12 @@ pub struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(mut command: Command, input: Option<Vec<u8>>, line: String) -> Self {
+    /// Starts a command line, of which the words are shown as `line`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command, input: Option<Vec<u8>>, line: String) -> Self {
         command
             .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())

@@ -19,6 +19,7 @@ In the file SCRIPT, then on stdin, one per line:
   throttle BYTES_PER_SECOND            0 for no limit
   after up|down BYTES reset|close|half-close|black-hole
   after-frames up|down FRAMES FAULT    whole WebSocket frames, where there is no TLS
+  double up|down EVERY                 every so many frames, one twice; 0 for none (no TLS)
   calm                                 good weather again
   wait MILLISECONDS                    before the next line
   random SEED ROUNDS                   so many faults one after the other; a seed repeats them
@@ -97,6 +98,10 @@ fn obey(proxy: &Proxy, words: &[&str]) -> Option<()> {
         ["throttle", rate] => proxy.throttle(Some(rate.parse().ok()?).filter(|rate| *rate > 0)),
         ["after", direction, bytes, fault] => {
             proxy.after(find_direction(direction)?, bytes.parse().ok()?, find_fault(fault)?);
+        }
+        ["double", direction, every] => {
+            let every = Some(every.parse().ok()?).filter(|every| *every > 0);
+            proxy.double(find_direction(direction)?, every);
         }
         ["after-frames", direction, frames, fault] => {
             proxy.after_frames(

@@ -74,6 +74,50 @@ impl Frames {
     }
 }
 
+/// Sends whole frames twice.
+#[derive(Default)]
+pub(super) struct Twice {
+    /// The frame under way, when it was seen from its beginning on; nothing before the first has ended,
+    /// so that what is no WebSocket is not kept.
+    frame: Option<Vec<u8>>,
+    /// Whole ones so far. The first two each way are the handshake's, which is not for doubling: whoever
+    /// speaks twice there is turned away, and nothing else is ever shown.
+    whole: u64,
+}
+
+/// Frames of a handshake in each direction: `hello`, `proof`; `challenge`, `welcome`.
+const HANDSHAKE: u64 = 2;
+
+impl Twice {
+    /// What goes out for `bytes`, in which frames end at `ends`; and how many frames go twice.
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        ends: &[usize],
+        every: Option<u64>,
+    ) -> (u64, Vec<u8>) {
+        let (mut out, mut doubled, mut from) = (Vec::with_capacity(bytes.len()), 0, 0);
+        for end in ends.iter().copied().filter(|end| *end <= bytes.len()) {
+            let piece = &bytes[from..end];
+            out.extend_from_slice(piece);
+            self.whole += 1;
+            let is_due = every.is_some_and(|every| self.whole.is_multiple_of(every.max(1)));
+            if let Some(begun) = self.frame.take().filter(|_| is_due && self.whole > HANDSHAKE) {
+                out.extend_from_slice(&begun);
+                out.extend_from_slice(piece);
+                doubled += 1;
+            }
+            self.frame = Some(Vec::new());
+            from = end;
+        }
+        out.extend_from_slice(&bytes[from..]);
+        if let Some(begun) = &mut self.frame {
+            begun.extend_from_slice(&bytes[from..]);
+        }
+        (doubled, out)
+    }
+}
+
 /// How much of a frame follows its first bytes, once these say so.
 fn rest_of(start: &[u8]) -> Option<u64> {
     let second = *start.get(1)?;
@@ -130,6 +174,27 @@ mod tests {
                 }
                 assert_eq!(ends, expected, "{direction:?} in steps of {step}");
             }
+        }
+    }
+
+    #[test]
+    fn frames_go_twice_whole_and_in_order_however_the_bytes_come() {
+        let head = "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".as_bytes();
+        let all: Vec<Vec<u8>> = (0..6).map(|number| frame(200 * number, true)).collect();
+        let bytes = [head, &all.concat()].concat();
+        // Behind the handshake's two, every second one.
+        let expected =
+            [head, &all[0], &all[1], &all[2], &all[3], &all[3], &all[4], &all[5], &all[5]].concat();
+        for step in [1, 3, 100, bytes.len()] {
+            let (mut frames, mut twice) = (Frames::new(Direction::Up), Twice::default());
+            let (mut out, mut doubled) = (Vec::new(), 0);
+            for piece in bytes.chunks(step) {
+                let ends = frames.find_ends(piece);
+                let (more, passed) = twice.take(piece, &ends, Some(2));
+                doubled += more;
+                out.extend(passed);
+            }
+            assert_eq!((doubled, out), (2, expected.clone()), "in steps of {step}");
         }
     }
 

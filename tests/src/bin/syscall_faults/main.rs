@@ -152,12 +152,12 @@ impl Injector {
 
     /// All threads there are; those that are made meanwhile are found by looking again.
     fn attach(&mut self) -> nix::Result<()> {
-        let mut options =
-            ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
-        if matches!(self.plan.of, Kind::Keeper | Kind::Worker) {
-            options |= ptrace::Options::PTRACE_O_TRACEFORK
-                | ptrace::Options::PTRACE_O_TRACEVFORK
+        let mut options = ptrace::Options::PTRACE_O_TRACESYSGOOD
+                | ptrace::Options::PTRACE_O_TRACECLONE
+                // A program may be attached to before it is itself.
                 | ptrace::Options::PTRACE_O_TRACEEXEC;
+        if matches!(self.plan.of, Kind::Keeper | Kind::Worker) {
+            options |= ptrace::Options::PTRACE_O_TRACEFORK | ptrace::Options::PTRACE_O_TRACEVFORK;
         }
         loop {
             let mut found = false;
