@@ -314,3 +314,45 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+
+    /// The first message of a client that offers these.
+    fn hello(offers: &[&str]) -> rustls::server::Accepted {
+        let mut config = ClientConfig::builder()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        config.alpn_protocols = offers.iter().map(|each| each.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut client = ClientConnection::new(config.into(), name).expect("a client");
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).expect("written");
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut bytes.as_slice()).expect("read");
+        acceptor.accept().expect("no error").expect("a whole message")
+    }
+
+    #[tokio::test]
+    async fn who_is_no_agent_has_turns_that_agents_cannot_take() {
+        let (router, tasks) = (Router::new(), Tasks::new());
+        let server = Server { router, tls: None, tasks, max_connections: 1 };
+        let (agents, others) = (Semaphore::new(1), Semaphore::new(1));
+        let shared = Shared { server, agents, others };
+        for (offers, is_agent) in [
+            (&["http/1.1"][..], true),
+            (&["h2", "http/1.1"], false),
+            (&["h2"], false),
+            (&[], false),
+        ] {
+            let hello = hello(offers);
+            let turns = shared.turns(&hello.client_hello());
+            let expected = if is_agent { &shared.agents } else { &shared.others };
+            assert!(std::ptr::eq(turns, expected), "{offers:?}");
+        }
+    }
+}
