@@ -1,9 +1,9 @@
-//! Commands and words: how long a command takes there and back, how many at once, how fast its
-//! output comes and at what cost, each beside what people use now.
+//! Commands and words: how long a command takes there and back, how many at once, each beside what
+//! people use now.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -13,10 +13,11 @@ use reeve_sdk::api::{
     ExecuteCommandRequest, JobRequest, Operation, OperationRequest, OperationState,
 };
 use reeve_sdk::{Client, Event};
-use reeve_tests::{Agent, Cluster, Sshd};
+use reeve_tests::{Cluster, Sshd};
 use serde_json::json;
 
 use crate::asking;
+use crate::streaming::{self, Ssh, Streamed};
 use crate::table::{Figure, Goal, Table, Unit, percentile};
 
 /// Round trips in a repetition.
@@ -30,9 +31,6 @@ const AT_ONCE: usize = 64;
 
 /// Commands of a repetition that keeps so many in flight.
 const CROWD: usize = 640;
-
-/// Bytes streamed in a repetition.
-const STREAM_BYTES: u64 = 1 << 30;
 
 /// Bytes of a durable append: what a small transaction writes.
 const COMMIT_BYTES: usize = 4096;
@@ -51,11 +49,7 @@ struct Figures {
     ssh_process: Vec<Vec<Duration>>,
     crowd: Vec<Duration>,
     local_crowd: Vec<Duration>,
-    pipe: Vec<Duration>,
-    stream: Vec<Duration>,
-    ssh_stream: Vec<Duration>,
-    stream_cpu: Vec<Duration>,
-    ssh_cpu: Vec<Duration>,
+    streamed: Vec<Streamed>,
     asked: Vec<Vec<asking::Stages>>,
 }
 
@@ -94,15 +88,7 @@ pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
         }
         let local_crowd = crowd_locally()?;
         let crowd = runtime.block_on(crowd(&client))?;
-        let pipe = pipe_locally()?;
-        let before = reeve_cpu(&cluster, &agent)?;
-        let start = Instant::now();
-        let bytes = STREAM_BYTES.to_string();
-        let (received, _) = runtime.block_on(run(&client, &["head", "-c", &bytes, "/dev/zero"]))?;
-        let stream = start.elapsed();
-        let stream_cpu = reeve_cpu(&cluster, &agent)?.saturating_sub(before);
-        ensure!(received == STREAM_BYTES, "{received} bytes arrived of {STREAM_BYTES}");
-        let (ssh_stream, ssh_cpu) = ssh.stream(&sshd)?;
+        let streamed = Streamed::once(&runtime, &client, (&cluster, &agent), (&ssh, &sshd))?;
         let mut asked = Vec::new();
         for _ in 0..asking::TASKS {
             asked.push(runtime.block_on(asking::ask(&client, "bench"))?);
@@ -117,11 +103,7 @@ pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
             figures.ssh_process.push(ssh_process);
             figures.crowd.push(crowd);
             figures.local_crowd.push(local_crowd);
-            figures.pipe.push(pipe);
-            figures.stream.push(stream);
-            figures.ssh_stream.push(ssh_stream);
-            figures.stream_cpu.push(stream_cpu);
-            figures.ssh_cpu.push(ssh_cpu);
+            figures.streamed.push(streamed);
             figures.asked.push(asked);
         }
         eprintln!("commands: repetition {repetition} of {repetitions}");
@@ -131,7 +113,7 @@ pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
 }
 
 /// Runs a command to its end; how many bytes came, and the operation.
-async fn run(client: &Client, argv: &[&str]) -> anyhow::Result<(u64, Operation)> {
+pub async fn run(client: &Client, argv: &[&str]) -> anyhow::Result<(u64, Operation)> {
     let (bytes, operation) =
         follow(client, &reeve_sdk::command("bench", argv.iter().copied())).await?;
     ensure!(operation.state == OperationState::Succeeded, "{operation:?}");
@@ -213,131 +195,8 @@ fn commit_durably(file: &mut File) -> anyhow::Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// What the same bytes take through a local pipe.
-fn pipe_locally() -> anyhow::Result<Duration> {
-    let start = Instant::now();
-    let child = Command::new("head")
-        .args(["-c", &STREAM_BYTES.to_string(), "/dev/zero"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    drain(child)?;
-    Ok(start.elapsed())
-}
-
-/// Reads all that a process writes, which has to be just as much as was asked for.
-fn drain(mut child: Child) -> anyhow::Result<()> {
-    let mut pipe = child.stdout.take().context("a pipe")?;
-    let mut buffer = vec![0; 64 * 1024];
-    let mut received = 0;
-    while let read @ 1.. = pipe.read(&mut buffer)? {
-        received += read as u64;
-    }
-    ensure!(child.wait()?.success() && received == STREAM_BYTES);
-    Ok(())
-}
-
-/// An SSH connection that stays open, as people keep one who are tired of waiting (`ControlMaster`,
-/// ssh_config(5)).
-struct Ssh {
-    arguments: Vec<String>,
-    master: Child,
-}
-
-impl Ssh {
-    fn connect(sshd: &Sshd, folder: &std::path::Path) -> anyhow::Result<Self> {
-        let socket = folder.join("master");
-        let mut arguments = vec!["-p".to_owned(), sshd.port().to_string()];
-        arguments.extend(sshd.options());
-        arguments.extend(["-o".to_owned(), format!("ControlPath={}", socket.display())]);
-        let master = Command::new("ssh")
-            .args(["-M", "-N"])
-            .args(&arguments)
-            .arg("root@127.0.0.1")
-            .stdin(Stdio::null())
-            .spawn()
-            .context("start ssh")?;
-        let this = Self { arguments, master };
-        reeve_tests::eventually("ssh is connected", Duration::from_secs(20), || socket.exists());
-        Ok(this)
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new("ssh");
-        command.args(&self.arguments).args(["root@127.0.0.1", line]).stdin(Stdio::null());
-        command
-    }
-
-    /// One command over the open connection.
-    fn run(&self, line: &str) -> anyhow::Result<Duration> {
-        let start = Instant::now();
-        ensure!(self.command(line).status()?.success());
-        Ok(start.elapsed())
-    }
-
-    /// The bytes over a connection of its own, whose processes end and so are counted: how long, and
-    /// what all of them spent of processors.
-    fn stream(&self, sshd: &Sshd) -> anyhow::Result<(Duration, Duration)> {
-        let (client, server) = (children_cpu()?, cpu_with_children(sshd.pid())?);
-        let start = Instant::now();
-        let line = format!("head -c {STREAM_BYTES} /dev/zero");
-        // Of an option that is given twice, ssh takes the first.
-        let child = Command::new("ssh")
-            .args(["-o", "ControlPath=none"])
-            .args(&self.arguments)
-            .args(["root@127.0.0.1", &line])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        drain(child)?;
-        let took = start.elapsed();
-        // The server's process for it counts once the server has seen that it ended.
-        let served = || cpu_with_children(sshd.pid()).unwrap_or_default().saturating_sub(server);
-        reeve_tests::eventually("sshd has ended the session", Duration::from_secs(10), || {
-            !served().is_zero()
-        });
-        let spent = children_cpu()?.saturating_sub(client) + served();
-        Ok((took, spent))
-    }
-}
-
-impl Drop for Ssh {
-    fn drop(&mut self) {
-        let _ = self.master.kill();
-        let _ = self.master.wait();
-    }
-}
-
-/// What processes of ours that ended have spent, user and system.
-fn children_cpu() -> anyhow::Result<Duration> {
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?;
-    let time = usage.user_time() + usage.system_time();
-    Ok(Duration::from_micros(u64::try_from(nix::sys::time::TimeValLike::num_microseconds(&time))?))
-}
-
-/// What coordinator, agent, keepers, the command and this client have spent.
-fn reeve_cpu(cluster: &Cluster, agent: &Agent) -> anyhow::Result<Duration> {
-    let own = cpu_of(i32::try_from(std::process::id())?, false)?;
-    Ok(cpu_with_children(cluster.coordinator.pid())? + cpu_with_children(agent.pid())? + own)
-}
-
-fn cpu_with_children(pid: i32) -> anyhow::Result<Duration> {
-    cpu_of(pid, true)
-}
-
-/// `utime`, `stime` and, of children that have been waited for, `cutime`, `cstime` of
-/// `/proc/PID/stat` (proc(5)), in ticks.
-fn cpu_of(pid: i32, with_children: bool) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let behind_name = stat.rsplit_once(')').context("a process's name")?.1;
-    let fields = behind_name.split_whitespace().skip(11).take(if with_children { 4 } else { 2 });
-    let ticks: u64 = fields.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
-    Ok(Duration::from_millis(ticks * 1000 / u64::try_from(per_second)?))
-}
-
 fn report(figures: &Figures, database: &str, containment: Containment) -> serde_json::Value {
-    use Unit::{MebibytesPerSecond, Milliseconds, PerSecond, Seconds};
+    use Unit::{Milliseconds, PerSecond};
     let repetitions = figures.spawn.len();
     let mut table = Table::new(&format!(
         "Commands: medians of {repetitions} repetitions; {database}, containment {containment:?}"
@@ -381,25 +240,7 @@ fn report(figures: &Figures, database: &str, containment: Containment) -> serde_
     let local = Figure::rate(CROWD as f64, figures.local_crowd.iter().copied());
     let what = format!("{AT_ONCE} commands in flight");
     table.row("crowd", &what, PerSecond, &crowd, (&local, "local spawning"), Goal::AtLeast(0.8));
-    let mebibytes = (STREAM_BYTES >> 20) as f64;
-    let rate = |times: &[Duration]| Figure::rate(mebibytes, times.iter().copied());
-    let stream = rate(&figures.stream);
-    let beside = (&rate(&figures.ssh_stream), "ssh");
-    let what = "output of `head -c 1G /dev/zero`, stored";
-    table.row("output_ssh", what, MebibytesPerSecond, &stream, beside, Goal::AtLeast(2.0));
-    let beside = (&rate(&figures.pipe), "a local pipe");
-    table.row("output_pipe", "", MebibytesPerSecond, &stream, beside, Goal::None);
-    let seconds = |times: &[Duration]| Figure::new(times.iter().map(Duration::as_secs_f64));
-    let beside = (&seconds(&figures.ssh_cpu), "ssh's");
-    let what = "  processor time of all parts, per GiB";
-    table.row(
-        "output_cpu",
-        what,
-        Seconds,
-        &seconds(&figures.stream_cpu),
-        beside,
-        Goal::AtMost(1.0),
-    );
+    streaming::report(&mut table, &figures.streamed);
     type Stage = fn(&asking::Stages) -> Duration;
     let stages: [(&str, &str, Stage, Goal); 6] = [
         ("words_to_plan", "words → plan, no model", |s| s.to_plan, Goal::None),

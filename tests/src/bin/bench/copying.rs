@@ -13,11 +13,13 @@ use reeve_tests::{Cluster, Sshd};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::table::{Figure, Goal, Table, Unit};
+
 /// Bytes of the large file.
-pub const LARGE_BYTES: u64 = 1 << 30;
+const LARGE_BYTES: u64 = 1 << 30;
 
 /// Small files in a folder.
-pub const SMALL_FILES: usize = 10_000;
+const SMALL_FILES: usize = 10_000;
 
 /// Bytes read and written at once by the plain copy.
 const BLOCK: usize = 256 * 1024;
@@ -66,31 +68,21 @@ impl Sources {
         Ok(Self { folder })
     }
 
-    /// Copies everything once.
-    pub fn copy(&self, cluster: &Cluster, sshd: &Sshd) -> anyhow::Result<Copied> {
+    /// Copies the gigabyte once each way.
+    pub fn copy_large(
+        &self,
+        cluster: &Cluster,
+        sshd: &Sshd,
+        done: &mut Copied,
+    ) -> anyhow::Result<()> {
         let large = self.folder.path().join("large");
-        let small = self.folder.path().join("small");
         let target = Target::new(self.folder.path())?;
-        let remote = |path: &Path| format!("bench:{}", path.display());
-        let ssh_remote = |path: &Path| format!("root@127.0.0.1:{}", path.display());
-        let cp = |from: &str, to: &str, recursive: bool| -> anyhow::Result<Duration> {
-            let mut line = vec!["cp"];
-            if recursive {
-                line.push("-r");
-            }
-            line.extend([from, to]);
-            let run = cluster.reeve(line);
-            ensure!(run.code == 0, "{run}");
-            Ok(run.took)
-        };
-        let text = |path: &Path| path.display().to_string();
-        let mut done = Copied::default();
-
+        let cp = |from: &str, to: &str| copy_with_reeve(cluster, &[from, to]);
         let to = target.fresh("up")?;
-        done.up = cp(&text(&large), &remote(&to.join("large")), false)?;
+        done.up = cp(&text(&large), &remote(&to.join("large")))?;
         same(&large, &to.join("large"))?;
         let to = target.fresh("down")?;
-        done.down = cp(&remote(&large), &text(&to.join("large")), false)?;
+        done.down = cp(&remote(&large), &text(&to.join("large")))?;
         same(&large, &to.join("large"))?;
 
         let mut port = vec!["-P".to_owned(), sshd.port().to_string()];
@@ -102,14 +94,7 @@ impl Sources {
         done.scp_down =
             timed(Command::new("scp").arg("-q").args(&port).arg(ssh_remote(&large)).arg(&to))?;
 
-        let shell = format!(
-            "ssh -c aes128-gcm@openssh.com -p {} {}",
-            sshd.port(),
-            sshd.options().join(" ")
-        );
-        let rsync = |from: &str, to: &str| {
-            timed(Command::new("rsync").args(["-aW", "-e", &shell, from, to]))
-        };
+        let rsync = |from: &str, to: &str| copy_with_rsync(sshd, from, to);
         let to = target.fresh("rsync")?;
         done.rsync_up = rsync(&text(&large), &ssh_remote(&to.join("large")))?;
         let to = target.fresh("rsync")?;
@@ -118,12 +103,24 @@ impl Sources {
         let to = target.fresh("tls")?;
         done.tls =
             copy_over_tls(&large, &to.join("large"), &cluster.coordinator.data().join("tls"))?;
+        Ok(())
+    }
 
+    /// Copies the folder of small files once each way.
+    pub fn copy_small(
+        &self,
+        cluster: &Cluster,
+        sshd: &Sshd,
+        done: &mut Copied,
+    ) -> anyhow::Result<()> {
+        let small = self.folder.path().join("small");
+        let target = Target::new(self.folder.path())?;
+        let cp = |from: &str, to: &str| copy_with_reeve(cluster, &["-r", from, to]);
         let to = target.fresh("small")?;
-        done.small_up = cp(&text(&small), &remote(&to), true)?;
+        done.small_up = cp(&text(&small), &remote(&to))?;
         ensure!(count_files(&to)? == SMALL_FILES, "files are missing above");
         let to = target.fresh("small")?;
-        done.small_down = cp(&remote(&small), &text(&to), true)?;
+        done.small_down = cp(&remote(&small), &text(&to))?;
         ensure!(count_files(&to)? == SMALL_FILES, "files are missing below");
         let to = target.fresh("small")?;
         let line = format!(
@@ -136,9 +133,60 @@ impl Sources {
         done.small_tar = timed(Command::new("sh").args(["-c", &line]))?;
         ensure!(count_files(&to)? == SMALL_FILES, "tar lost files");
         let to = target.fresh("small")?;
-        done.small_rsync = rsync(&text(&small), &ssh_remote(&to))?;
-        Ok(done)
+        done.small_rsync = copy_with_rsync(sshd, &text(&small), &ssh_remote(&to))?;
+        Ok(())
     }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn remote(path: &Path) -> String {
+    format!("bench:{}", path.display())
+}
+
+fn ssh_remote(path: &Path) -> String {
+    format!("root@127.0.0.1:{}", path.display())
+}
+
+fn copy_with_reeve(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<Duration> {
+    let run = cluster.reeve([&["cp"], arguments].concat());
+    ensure!(run.code == 0, "{run}");
+    Ok(run.took)
+}
+
+fn copy_with_rsync(sshd: &Sshd, from: &str, to: &str) -> anyhow::Result<Duration> {
+    let options = sshd.options().join(" ");
+    let shell = format!("ssh -c aes128-gcm@openssh.com -p {} {options}", sshd.port());
+    timed(Command::new("rsync").args(["-aW", "-e", &shell, from, to]))
+}
+
+/// Measures the gigabyte alone; the figures as JSON.
+pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
+    let cluster = Cluster::start();
+    let _agent = cluster.agent("bench").start();
+    let folder = tempfile::tempdir()?;
+    let sshd = Sshd::start(folder.path());
+    let sources = Sources::make()?;
+    let mut copied = Vec::new();
+    for repetition in 0..=repetitions {
+        let mut each = Copied::default();
+        sources.copy_large(&cluster, &sshd, &mut each)?;
+        // The first one warms everything up.
+        if repetition > 0 {
+            copied.push(each);
+        }
+    }
+    let mut table = Table::new(&format!("Files: medians of {repetitions} repetitions"));
+    report_large(&mut table, &copied);
+    Ok(table.end())
+}
+
+/// Rows of it.
+pub fn report(table: &mut Table, copied: &[Copied]) {
+    report_large(table, copied);
+    report_small(table, copied);
 }
 
 /// Folders to copy into. What was there is gone before the clock starts.
@@ -237,4 +285,34 @@ fn copy_over_tls(from: &Path, to: &Path, tls: &Path) -> anyhow::Result<Duration>
     drop(stream);
     writing.join().map_err(|_| anyhow::anyhow!("the receiving end panicked"))??;
     Ok(start.elapsed())
+}
+
+fn report_large(table: &mut Table, copied: &[Copied]) {
+    let rate = |of: fn(&Copied) -> Duration| {
+        Figure::rate((LARGE_BYTES >> 20) as f64, copied.iter().map(of))
+    };
+    let (up, down, tls) = (rate(|c| c.up), rate(|c| c.down), rate(|c| c.tls));
+    let mut large = |key: &str, what: &str, ours: &Figure, theirs: &Figure, beside, goal| {
+        table.row(key, what, Unit::MebibytesPerSecond, ours, (theirs, beside), goal);
+    };
+    let (twice, more) = (Goal::AtLeast(2.0), Goal::AtLeast(1.2));
+    large("up_scp", "1 GiB up, verified", &up, &rate(|c| c.scp_up), "scp", twice);
+    large("up_rsync", "", &up, &rate(|c| c.rsync_up), "rsync, aes128-gcm", more);
+    large("up_tls", "", &up, &tls, "plain TLS copy", Goal::None);
+    large("down_scp", "1 GiB down, verified", &down, &rate(|c| c.scp_down), "scp", twice);
+    large("down_rsync", "", &down, &rate(|c| c.rsync_down), "rsync, aes128-gcm", more);
+    large("down_tls", "", &down, &tls, "plain TLS copy", Goal::None);
+}
+
+fn report_small(table: &mut Table, copied: &[Copied]) {
+    let small =
+        |of: fn(&Copied) -> Duration| Figure::rate(SMALL_FILES as f64, copied.iter().map(of));
+    let (small_up, small_down) = (small(|c| c.small_up), small(|c| c.small_down));
+    let (tar, rsync) = (small(|c| c.small_tar), small(|c| c.small_rsync));
+    let mut small = |key: &str, what: &str, ours: &Figure, beside: (&Figure, &str)| {
+        table.row(key, what, Unit::PerSecond, ours, beside, Goal::None);
+    };
+    small("small_up_tar", "10,000 small files up", &small_up, (&tar, "tar | ssh tar"));
+    small("small_up_rsync", "", &small_up, (&rsync, "rsync"));
+    small("small_down_tar", "10,000 small files down", &small_down, (&tar, "tar | ssh tar"));
 }

@@ -1,6 +1,6 @@
 //! What Reeve costs, each figure beside what this machine or the usual tool does in the same run:
-//! `make bench`. Prints tables and writes the same as JSON. With the name of a part only that part,
-//! as often as the number behind it says.
+//! `make bench`. Prints tables and writes the same as JSON. With the name of a part, or of some rows
+//! of one, only that, as often as the number behind it says.
 
 mod asking;
 mod commands;
@@ -13,6 +13,7 @@ mod memory;
 mod operating;
 mod reading_logs;
 mod storm;
+mod streaming;
 mod swarm;
 mod table;
 mod typing;
@@ -30,6 +31,10 @@ type Measure = fn(usize) -> anyhow::Result<serde_json::Value>;
 const PARTS: [(&str, Measure); 3] =
     [("commands", commands::measure), ("operating", operating::measure), ("swarm", swarm::measure)];
 
+/// Rows of parts, by themselves.
+const ROWS: [(&str, Measure); 3] =
+    [("output", streaming::measure), ("files", copying::measure), ("keys", typing::measure)];
+
 fn main() -> anyhow::Result<()> {
     let part = std::env::args().nth(1);
     let repetitions = match std::env::args().nth(2) {
@@ -37,13 +42,15 @@ fn main() -> anyhow::Result<()> {
         None => REPETITIONS,
     };
     let mut figures = serde_json::Map::new();
-    for (name, measure) in PARTS {
-        if part.as_deref().is_none_or(|part| part == name) {
-            figures.insert(name.to_owned(), measure(repetitions)?);
-        }
+    let wanted: Vec<(&str, Measure)> = match part.as_deref() {
+        None => PARTS.to_vec(),
+        Some(part) => PARTS.into_iter().chain(ROWS).filter(|(name, _)| *name == part).collect(),
+    };
+    let names: Vec<&str> = PARTS.iter().chain(&ROWS).map(|(name, _)| *name).collect();
+    ensure!(!wanted.is_empty(), "there are the parts {}", names.join(", "));
+    for (name, measure) in wanted {
+        figures.insert(name.to_owned(), measure(repetitions)?);
     }
-    let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
-    ensure!(!figures.is_empty(), "there are the parts {}", names.join(", "));
     let me = std::env::current_exe()?;
     let path = me.parent().unwrap_or(Path::new(".")).join("bench.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&figures)?)?;

@@ -11,6 +11,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use reeve_tests::{Cluster, Sshd};
 
+use crate::table::{Figure, Goal, Table, Unit, percentile};
+
 /// Keys pressed.
 const KEYS: usize = 100;
 
@@ -19,6 +21,47 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// What is shown once the far end echoes keys by itself.
 const READY: &str = "ready-to-type";
+
+/// One repetition: until a key is shown, medians, ms.
+#[derive(Clone, Copy)]
+pub struct Typed {
+    ours: f64,
+    ssh: f64,
+}
+
+impl Typed {
+    /// Of keys through each.
+    pub fn of(ours: &[Duration], ssh: &[Duration]) -> Self {
+        Self { ours: percentile(ours, 0.5), ssh: percentile(ssh, 0.5) }
+    }
+}
+
+/// Measures this alone; the figures as JSON.
+pub fn measure(repetitions: usize) -> anyhow::Result<serde_json::Value> {
+    let cluster = Cluster::start();
+    let _agent = cluster.agent("bench").start();
+    let folder = tempfile::tempdir()?;
+    let sshd = Sshd::start(folder.path());
+    let mut typed = Vec::new();
+    for repetition in 0..=repetitions {
+        let each = Typed::of(&through_reeve(&cluster)?, &through_ssh(&sshd)?);
+        // The first one warms everything up.
+        if repetition > 0 {
+            typed.push(each);
+        }
+    }
+    let mut table = Table::new(&format!("Keys: medians of {repetitions} repetitions"));
+    report(&mut table, &typed);
+    Ok(table.end())
+}
+
+/// Rows of it.
+pub fn report(table: &mut Table, typed: &[Typed]) {
+    let keys = Figure::new(typed.iter().map(|each| each.ours));
+    let ssh = Figure::new(typed.iter().map(|each| each.ssh));
+    let (what, beside) = ("a key, pressed until shown", (&ssh, "ssh"));
+    table.row("key_echo", what, Unit::Milliseconds, &keys, beside, Goal::AtMost(2.0));
+}
 
 /// Keys through `reeve shell`.
 pub fn through_reeve(cluster: &Cluster) -> anyhow::Result<Vec<Duration>> {
