@@ -477,8 +477,15 @@ fn system_calls_and_processes_are_made_in_the_agents_host_folder_only() {
             }
         }
     }
-    for folder in ["protocol/src", "link/src", "coordinator/src", "sdk/src", "cli/src", "tests/src"]
-    {
+    for folder in [
+        "protocol/src",
+        "link/src",
+        "disk/src",
+        "coordinator/src",
+        "sdk/src",
+        "cli/src",
+        "tests/src",
+    ] {
         for source in sources(folder) {
             for place in source.places("unsafe") {
                 broken.add(

@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use reeve_disk::Straight;
 use reeve_protocol::ops::copy_stream::{BadStream, CopiedFile, CopyStart};
 use reeve_protocol::ops::{Existing, Failure, FileEntry, LinkRule, PARTIAL_PREFIX, WriteDeed};
 
@@ -63,6 +64,7 @@ pub struct LocalPartial {
     pub path: PathBuf,
     pub file: File,
     pub length: u64,
+    straight: Straight,
     keep: bool,
 }
 
@@ -106,11 +108,12 @@ impl LocalPartial {
         if (there.dev(), there.ino()) != (here.dev(), here.ino()) {
             return Err(TransferError::Refused(format!("{} was swapped", path.display())));
         }
-        Ok(Self { length: here.len(), path, file, keep: true })
+        Ok(Self { length: here.len(), path, file, straight: Straight::default(), keep: true })
     }
 
     /// Forgets what has come from `length` on.
     pub fn cut_to(&mut self, length: u64) -> Result<(), TransferError> {
+        self.finish()?;
         self.file.set_len(length).map_err(|error| TransferError::local(&self.path, error))?;
         self.length = length;
         Ok(())
@@ -121,12 +124,20 @@ impl LocalPartial {
         self.keep = false;
     }
 
+    /// The last bytes are in the file after [`Self::finish`].
     fn append(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
-        self.file
-            .write_all_at(bytes, self.length)
+        self.straight
+            .append(&self.file, self.length, bytes)
             .map_err(|error| TransferError::local(&self.path, error))?;
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// All that has come is in the file.
+    fn finish(&mut self) -> Result<(), TransferError> {
+        self.straight
+            .finish(&self.file, self.length)
+            .map_err(|error| TransferError::local(&self.path, error))
     }
 
     fn append_hole(&mut self, length: u64) -> Result<(), TransferError> {
@@ -241,6 +252,7 @@ impl FileSink {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(local(error)),
         };
+        self.partial.finish()?;
         if let Some(entry) = &self.entry {
             let mode = before.as_ref().filter(|about| about.is_file()).map(MetadataExt::mode);
             apply(&self.partial.file, entry, &self.placing, mode).map_err(local)?;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::incoming::Breach;
 use super::recent::Recent;
-use super::segments::Segments;
+use super::segments::{Appender, Segments};
 use crate::Clock;
 use crate::db::Db;
 use crate::events::{Hub, Mailbox};
@@ -35,7 +35,7 @@ use flush::{Flushed, Sink};
 use live::Live;
 
 /// Bytes taken from agents before they are written: what one sync is spent on.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// Frames taken before they are written: bounds the statements of one commit.
 const BATCH_FRAMES: usize = 512;
@@ -175,16 +175,9 @@ impl Writer {
     /// # Errors
     /// When the folder of segments cannot be read.
     pub fn new(db: Db, clock: Clock, hub: Hub, segments: Segments) -> std::io::Result<Self> {
-        let next_segment = segments.list()?.last().map_or(1, |last| last + 1);
+        let appender = Some(Appender::new(segments.clone())?);
         let health = HealthFlag::default();
-        let sink = Sink {
-            db: db.clone(),
-            clock,
-            segments,
-            health: health.clone(),
-            next_segment,
-            open: None,
-        };
+        let sink = Sink { db: db.clone(), clock, segments, appender, health: health.clone() };
         Ok(Self {
             db,
             hub,
@@ -340,7 +333,7 @@ impl Writer {
         let taken = match envelope.kind {
             Kind::Output => {
                 // What is relayed does not come here.
-                envelope.open().map_err(Breach::from).and_then(|out| live.take_output(&out))
+                envelope.open_output().map_err(Breach::from).and_then(|out| live.take_output(out))
             }
             Kind::Accepted => envelope
                 .open::<Accepted>()

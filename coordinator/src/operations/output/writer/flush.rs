@@ -7,7 +7,7 @@ use std::time::Duration;
 use reeve_protocol::Totals;
 use tokio_util::sync::CancellationToken;
 
-use super::super::segments::{Open, Segments};
+use super::super::segments::{Appender, Segments};
 use super::super::store::{self, Piece, PieceBody};
 use super::batch::{Committed, Entry};
 use super::{HealthFlag, WriterHealth};
@@ -36,11 +36,9 @@ pub struct Sink {
     pub db: Db,
     pub clock: Clock,
     pub segments: Segments,
+    /// Away with the batch whose large pieces are being written; gone for good only if that panicked.
+    pub appender: Option<Appender>,
     pub health: HealthFlag,
-    /// The number of the next segment to make.
-    pub next_segment: i64,
-    /// The segment that is being written.
-    pub open: Option<Open>,
 }
 
 /// A batch that has come to its end, and the sink for the next one.
@@ -103,20 +101,19 @@ impl Sink {
         if !entries.iter().any(|entry| entry.pieces.iter().any(large)) {
             return Ok(());
         }
-        let segments = self.segments.clone();
-        let mut open = self.open.take();
-        let mut next = self.next_segment;
+        let mut appender = match self.appender.take() {
+            Some(appender) => appender,
+            None => Appender::new(self.segments.clone())?,
+        };
         let mut moved = std::mem::take(entries);
         let work = tokio::task::spawn_blocking(move || {
-            let result = append_all(&segments, &mut open, &mut next, &mut moved);
-            (result, open, next, moved)
+            let result = append_all(&mut appender, &mut moved);
+            (result, appender, moved)
         });
-        let (result, open, next, moved) =
+        let (result, appender, moved) =
             work.await.map_err(|error| Failure::Disk(io::Error::other(error)))?;
-        self.next_segment = next;
+        self.appender = Some(appender);
         *entries = moved;
-        // After a failed write or sync nobody knows what the file holds: the next try takes a new one.
-        self.open = if result.is_ok() { open } else { None };
         Ok(result?)
     }
 
@@ -172,20 +169,22 @@ impl Sink {
     }
 }
 
-fn append_all(
-    segments: &Segments,
-    open: &mut Option<Open>,
-    next: &mut i64,
-    entries: &mut [Entry],
-) -> io::Result<()> {
+fn append_all(appender: &mut Appender, entries: &mut [Entry]) -> io::Result<()> {
+    let is_large = |records: &&[u8]| records.len() > INLINE_BYTES;
+    let pieces: Vec<&[u8]> = entries
+        .iter()
+        .flat_map(|entry| entry.pieces.iter().map(|(_, _, records)| records.as_slice()))
+        .filter(is_large)
+        .collect();
+    let mut places = appender.append(&pieces)?.into_iter();
     for entry in entries {
         for ((_, _, records), place) in entry.pieces.iter().zip(&mut entry.places) {
-            if records.len() > INLINE_BYTES {
-                *place = Some(segments.append(open, next, records)?);
+            if is_large(&records.as_slice()) {
+                *place = places.next();
             }
         }
     }
-    open.as_mut().map_or(Ok(()), Open::sync)
+    Ok(())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reeve_disk::Straight;
 use reeve_protocol::ops::{Failure, PARTIAL_PREFIX, RemotePath};
 
 use crate::host::copying::{self, WRITE_OUT_BYTES};
@@ -44,6 +45,7 @@ pub struct Partial {
     file: File,
     /// What has come.
     length: u64,
+    straight: Straight,
     /// How far the kernel was asked to write it out.
     written_out: u64,
     listed: Option<PathBuf>,
@@ -75,7 +77,8 @@ impl Partial {
             let now = spot.look()?;
             if now.is_some_and(|now| now.about.identity() == about.identity()) {
                 let (length, outcome) = (about.size, Outcome::Remove);
-                return Ok(Self { spot, file, length, written_out: 0, listed, outcome });
+                let straight = Straight::default();
+                return Ok(Self { spot, file, length, straight, written_out: 0, listed, outcome });
             }
         }
         Err(busy(""))
@@ -111,15 +114,16 @@ impl Partial {
 
     /// Forgets what lies behind `length`.
     pub fn cut_to(&mut self, length: u64) -> io::Result<()> {
+        self.finish()?;
         self.file.set_len(length)?;
         self.length = length;
         self.written_out = self.written_out.min(length);
         Ok(())
     }
 
-    /// Puts bytes behind what has come.
+    /// Puts bytes behind what has come. The last of them are in the file after [`Self::finish`].
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, self.length)?;
+        self.straight.append(&self.file, self.length, bytes)?;
         self.length += bytes.len() as u64;
         if self.length - self.written_out >= WRITE_OUT_BYTES {
             copying::write_out(&self.file, self.written_out, self.length - self.written_out);
@@ -128,9 +132,15 @@ impl Partial {
         Ok(())
     }
 
+    /// All that has come is in the file.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.straight.finish(&self.file, self.length)
+    }
+
     /// Puts a hole behind what has come.
     pub fn append_hole(&mut self, length: u64) -> io::Result<()> {
         let now = self.length.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.finish()?;
         self.file.set_len(now)?;
         self.length = now;
         Ok(())

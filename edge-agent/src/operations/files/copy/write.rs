@@ -358,6 +358,7 @@ impl Incoming<'_> {
     fn try_place(&mut self, worker: &mut Worker) -> Result<u64, Failure> {
         let target = self.target;
         let failed = |error: io::Error| paths::describe(&error, &target.path);
+        self.partial.finish().map_err(failed)?;
         if let Some(entry) = &self.entry {
             let before = target.before.filter(is_file);
             let mut attributes = Attributes::of(self.write)?;
