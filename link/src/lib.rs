@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use reeve_protocol::{CodecError, Envelope, OperationId, limits};
+use reeve_protocol::{Body, CodecError, Envelope, OperationId, limits};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +117,24 @@ impl Sender {
     /// # Errors
     /// When the link closes before there is room.
     pub async fn data(&self, operation: OperationId, envelope: &Envelope) -> Result<(), Closed> {
-        let frame = encode(envelope)?;
+        self.push(operation, encode(envelope)?).await
+    }
+
+    /// As [`Self::data`], of a body that ends with `bytes` and leaves them empty itself.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    pub async fn bytes<B: Body>(
+        &self,
+        operation: OperationId,
+        body: &B,
+        bytes: &[u8],
+    ) -> Result<(), Closed> {
+        let frame = framed(Envelope::encode_ending_with(operation, body, bytes))?;
+        self.push(operation, frame).await
+    }
+
+    async fn push(&self, operation: OperationId, frame: Bytes) -> Result<(), Closed> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Closed),
@@ -148,7 +165,11 @@ impl Sender {
 }
 
 fn encode(envelope: &Envelope) -> Result<Bytes, Closed> {
-    reeve_protocol::encode(envelope).map(Bytes::from).map_err(|error| {
+    framed(reeve_protocol::encode(envelope))
+}
+
+fn framed(encoded: Result<Vec<u8>, CodecError>) -> Result<Bytes, Closed> {
+    encoded.map(Bytes::from).map_err(|error| {
         tracing::error!(%error, "a frame of our own could not be encoded");
         Closed
     })

@@ -1,6 +1,5 @@
 //! MessagePack with named fields. Decoding never panics and never allocates more than its input.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Why bytes were not a message, or a message could not become bytes.
@@ -51,7 +50,7 @@ pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), C
 ///
 /// # Errors
 /// When the bytes are malformed, of another shape, nested too deeply, or too many.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+pub fn decode<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, CodecError> {
     // Deep nesting is how a small message overflows a stack; nothing of ours nests past 16.
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
     reader.set_max_depth(32);
@@ -67,10 +66,32 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     }
 }
 
+/// What MessagePack has for no bytes at all.
+const EMPTY_BYTES: [u8; 2] = [0xC4, 0];
+
+/// What comes before the bytes that an encoded value ends with, of which it has none.
+pub(crate) fn cut_empty_bytes(encoded: &[u8]) -> Result<&[u8], CodecError> {
+    let cut = encoded.strip_suffix(&EMPTY_BYTES);
+    cut.ok_or_else(|| rmp_serde::encode::Error::Syntax("it does not end with bytes".into()).into())
+}
+
+/// What MessagePack has before so many bytes.
+pub(crate) fn bytes_marker(length: usize) -> Result<Vec<u8>, CodecError> {
+    if let Ok(length) = u8::try_from(length) {
+        return Ok(vec![0xC4, length]);
+    }
+    let (kind, length) = match (u16::try_from(length), u32::try_from(length)) {
+        (Ok(length), _) => (0xC5, length.to_be_bytes().to_vec()),
+        (_, Ok(length)) => (0xC6, length.to_be_bytes().to_vec()),
+        _ => return Err(rmp_serde::encode::Error::Syntax("too many bytes".into()).into()),
+    };
+    Ok([vec![kind], length].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Acknowledge, Envelope, Heartbeat, Kind};
+    use crate::{Acknowledge, Envelope, Heartbeat, Kind, Output};
 
     #[test]
     fn bytes_behind_the_end_are_refused() {
@@ -80,6 +101,34 @@ mod tests {
         assert!(matches!(decode::<Acknowledge>(&bytes), Err(CodecError::Trailing)));
         bytes.push(0xC1);
         assert!(matches!(decode::<Acknowledge>(&bytes), Err(CodecError::Trailing)));
+    }
+
+    #[test]
+    fn message_that_ends_with_bytes_is_the_same_in_one_piece() {
+        let id = crate::OperationId::new();
+        for length in [0, 1, 150, 190, 255, 256, 60_000, 65_400, 65_500, 65_535, 65_536, 70_000] {
+            let bytes: Vec<u8> = (0..length).map(|n: u32| (n % 251) as u8).collect();
+            let stream = crate::Stream::Stderr;
+            let whole = Output { stream, offset: 7, all: 1 << 40, bytes, gap: None };
+            let bare = Output { bytes: Vec::new(), ..whole.clone() };
+            let made = Envelope::encode_ending_with(id, &bare, &whole.bytes).expect("encodes");
+            let plain = encode(&Envelope::about(id, &whole).expect("encodes")).expect("encodes");
+            assert!(made == plain, "{length} bytes");
+            let envelope: Envelope = decode(&made).expect("decodes");
+            assert_eq!(envelope.open_output().expect("decodes"), whole.as_ref());
+        }
+        let gap = crate::Gap { from: 0, to: 3, stdout: 3, stderr: 0 };
+        let bare = Output {
+            stream: crate::Stream::Stdout,
+            offset: 0,
+            all: 0,
+            bytes: Vec::new(),
+            gap: Some(gap),
+        };
+        assert!(Envelope::encode_ending_with(id, &bare, b"x").is_err(), "it ends with the gap");
+        let made = Envelope::encode_ending_with(id, &bare, b"").expect("encodes");
+        let envelope: Envelope = decode(&made).expect("decodes");
+        assert_eq!(envelope.open::<Output>().expect("decodes"), bare);
     }
 
     #[test]

@@ -151,6 +151,33 @@ impl Envelope {
         Ok(Self { id: Some(id), ..Self::of(body)? })
     }
 
+    /// The encoded message about one operation whose body ends with `bytes`, which `body` leaves empty.
+    /// They are copied once, where [`Self::about`] and encoding it copy them twice.
+    ///
+    /// # Errors
+    /// When the body cannot be encoded, or does not end with bytes.
+    pub fn encode_ending_with<B: Body>(
+        id: OperationId,
+        body: &B,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, CodecError> {
+        let envelope = Self::about(id, body)?;
+        if bytes.is_empty() {
+            return codec::encode(&envelope);
+        }
+        let around = codec::encode(&Self { body: Vec::new(), ..envelope.clone() })?;
+        let inner = codec::cut_empty_bytes(&envelope.body)?;
+        let marker = codec::bytes_marker(bytes.len())?;
+        let whole = inner.len() + marker.len() + bytes.len();
+        let outer = codec::cut_empty_bytes(&around)?;
+        let outer_marker = codec::bytes_marker(whole)?;
+        let mut message = Vec::with_capacity(outer.len() + outer_marker.len() + whole);
+        for part in [outer, outer_marker.as_slice(), inner, marker.as_slice(), bytes] {
+            message.extend_from_slice(part);
+        }
+        Ok(message)
+    }
+
     /// A request, which also names what is asked.
     ///
     /// # Errors
@@ -164,13 +191,27 @@ impl Envelope {
     /// # Errors
     /// [`CodecError::Kind`] when the envelope is of another kind, or what decoding says.
     pub fn open<B: Body>(&self) -> Result<B, CodecError> {
-        if self.kind != B::KIND {
-            return Err(CodecError::Kind {
-                expected: B::KIND.as_str().to_owned(),
-                found: self.kind.as_str().to_owned(),
-            });
-        }
+        self.check_kind(&B::KIND)?;
         codec::decode(&self.body)
+    }
+
+    /// The body of an `output` message, whose bytes stay where they are.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_output(&self) -> Result<crate::OutputRef<'_>, CodecError> {
+        self.check_kind(&Kind::Output)?;
+        codec::decode(&self.body)
+    }
+
+    fn check_kind(&self, expected: &Kind) -> Result<(), CodecError> {
+        if self.kind == *expected {
+            return Ok(());
+        }
+        Err(CodecError::Kind {
+            expected: expected.as_str().to_owned(),
+            found: self.kind.as_str().to_owned(),
+        })
     }
 
     /// The operation id, which every message about an operation must carry.

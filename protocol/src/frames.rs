@@ -129,6 +129,32 @@ pub struct Output {
     pub gap: Option<Gap>,
 }
 
+/// [`Output`] whose bytes are elsewhere: in the message it came in, or where it is encoded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRef<'b> {
+    /// Whose bytes these are.
+    pub stream: Stream,
+    /// Offset of the first byte in its own stream.
+    pub offset: u64,
+    /// Offset of the first byte in the merged order.
+    pub all: u64,
+    /// At most [`crate::limits::MAX_DATA_BYTES`].
+    #[serde(borrow, with = "serde_bytes")]
+    pub bytes: &'b [u8],
+    /// As in [`Output`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}
+
+impl Output {
+    /// The same, without its bytes.
+    #[must_use]
+    pub fn as_ref(&self) -> OutputRef<'_> {
+        let Self { stream, offset, all, ref bytes, gap } = *self;
+        OutputRef { stream, offset, all, bytes, gap }
+    }
+}
+
 /// How far the peer may send. Absolute offsets: saying it twice changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]

@@ -26,7 +26,7 @@ pub use facts::{DiskFact, Facts, InspectFact, NetworkFact};
 pub use frames::{
     Accepted, Acknowledge, ApprovalStamp, ClientLog, Containment, Control, Credit, Evidence, Gap,
     Goodbye, GoodbyeReason, Heartbeat, Metrics, OperationReport, OperationResult, Outcome, Output,
-    Refusal, Report, ReportedState, Request, SignalName, Stream, Totals, Usage,
+    OutputRef, Refusal, Report, ReportedState, Request, SignalName, Stream, Totals, Usage,
 };
 pub use handshake::{
     Challenge, Hello, Proof, Reject, RejectCode, VersionRange, Welcome, proof_message,

@@ -31,9 +31,9 @@ pub const CLONE_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Output bytes an agent may send for an operation before it has been granted any credit.
 pub const INITIAL_CREDIT: u64 = 64 * 1024;
 
-/// The widest window of unacknowledged output of one operation, bytes. Covers 600 MiB/s at a
-/// durable-commit latency of 10 ms with room to spare.
-pub const MAX_CREDIT: u64 = 16 * 1024 * 1024;
+/// The widest window of unacknowledged output of one operation, bytes: what a coordinator makes
+/// durable at once, and as much again that comes meanwhile.
+pub const MAX_CREDIT: u64 = 32 * 1024 * 1024;
 
 /// Stdin bytes a coordinator may send ahead of what the command has taken, before it is granted
 /// more.

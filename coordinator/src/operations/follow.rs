@@ -25,14 +25,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Bytes read of one operation before the next has its turn.
 const TURN_BYTES: usize = 512 * 1024;
 
-/// Chunks waiting for a viewer: at most 2 MiB.
-pub const CHUNK_QUEUE: usize = 4;
+/// What is put together is a chunk from this size on.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Relayed parts from this size on are chunks of their own: copying them would cost more.
+/// Chunks waiting for a viewer: at most 2 MiB.
+pub const FOLLOW_QUEUE: usize = 32;
+
+/// Parts from this size on are chunks of their own: copying them would cost more.
 const UNCOPIED_BYTES: usize = 8 * 1024;
 
-/// Chunks of what is relayed waiting for its reader, headers and payloads: at most 1 MiB.
-pub const RELAY_QUEUE: usize = 32;
+/// Chunks of half a MiB, as others make them, waiting for a reader.
+pub const CHUNK_QUEUE: usize = 4;
 
 /// Operations read from the database at once.
 const PAGE: i64 = 500;
@@ -262,7 +265,7 @@ impl Follower {
             relay.discard();
         }
         self.queue(id);
-        if self.chunk.len() > TURN_BYTES {
+        if self.chunk.len() > CHUNK_BYTES {
             self.flush().await?;
         }
         Ok(())
@@ -285,7 +288,7 @@ impl Follower {
             let more = !parts.is_empty();
             let ended = view.row.state.is_terminal();
             for part in parts {
-                self.send_part(id, part)?;
+                self.send_large_part(id, part).await?;
             }
             if more {
                 self.queue(id);
@@ -293,7 +296,7 @@ impl Follower {
                 self.send_operation(id)?;
                 self.open.remove(&id);
             }
-            if self.chunk.len() > TURN_BYTES {
+            if self.chunk.len() > CHUNK_BYTES {
                 self.flush().await?;
             }
         }
@@ -315,7 +318,7 @@ impl Follower {
             return Ok(());
         }
         for part in taken.parts {
-            self.send_relayed(id, part).await?;
+            self.send_large_part(id, part).await?;
         }
         self.flush().await?;
         relay.passed(taken.until);
@@ -324,7 +327,7 @@ impl Follower {
     }
 
     /// Large parts go on as they came, without another copy.
-    async fn send_relayed(&mut self, id: OperationId, part: Part) -> Result<(), Stop> {
+    async fn send_large_part(&mut self, id: OperationId, part: Part) -> Result<(), Stop> {
         match part {
             Part::Bytes { stream, all, offset, bytes } if bytes.len() >= UNCOPIED_BYTES => {
                 let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -333,7 +336,13 @@ impl Follower {
                 self.flush().await?;
                 Ok(self.out.send(Ok(bytes)).await.map_err(|_| Gone)?)
             }
-            part => self.send_part(id, part),
+            part => {
+                self.send_part(id, part)?;
+                if self.chunk.len() > CHUNK_BYTES {
+                    self.flush().await?;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -296,7 +296,7 @@ impl Relay {
             self.let_go(&mut state);
             return Ok(());
         }
-        match incoming::check(state.received, &state.window, &output)? {
+        match incoming::check(state.received, &state.window, output.as_ref())? {
             Fresh::Nothing => return Ok(()),
             Fresh::Bytes { known } => {
                 let bytes = Bytes::from(output.bytes).split_off(known);

@@ -24,7 +24,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::follow::{CHUNK_QUEUE, Follower, RELAY_QUEUE};
+use super::follow::{FOLLOW_QUEUE, Follower};
 use super::relay::Reader;
 use super::submit::CLAIM_WITHIN;
 use super::terminals::Presence;
@@ -250,8 +250,7 @@ fn follow(
     relayed: Option<Reader>,
     attachment: Option<Presence>,
 ) -> Result<Response, ApiError> {
-    let queue = if relayed.is_some() { RELAY_QUEUE } else { CHUNK_QUEUE };
-    let (sender, receiver) = mpsc::channel(queue);
+    let (sender, receiver) = mpsc::channel(FOLLOW_QUEUE);
     let mut follower =
         Follower::new(state.operations.clone(), principal.clone(), id, request, sender)?;
     if let Some(reader) = relayed {

@@ -133,28 +133,17 @@ impl Outbox {
         let Some(reader) = reader else { return Ok(()) };
         let allowance = Allowance::new(until);
         while let Some(piece) = reader.next(to, allowance.room(reader.position()))? {
-            let output = match piece {
-                Piece::Bytes { stream, at, bytes } => Output {
-                    stream,
-                    offset: match stream {
-                        Stream::Stdout => at.stdout,
-                        Stream::Stderr => at.stderr,
-                    },
-                    all: at.all,
-                    bytes,
-                    gap: None,
-                },
-                Piece::Gap { at, gap } => Output {
-                    stream: Stream::Stdout,
-                    offset: at.stdout,
-                    all: at.all,
-                    bytes: Vec::new(),
-                    gap: Some(gap),
-                },
+            let (stream, at, bytes, gap) = match piece {
+                Piece::Bytes { stream, at, bytes } => (stream, at, bytes, None),
+                Piece::Gap { at, gap } => (Stream::Stdout, at, Vec::new(), Some(gap)),
             };
-            debug_assert!(output.bytes.len() <= limits::MAX_DATA_BYTES);
-            let id = self.operation.id();
-            self.sender.data(id, &Envelope::about(id, &output)?).await?;
+            let offset = match stream {
+                Stream::Stdout => at.stdout,
+                Stream::Stderr => at.stderr,
+            };
+            debug_assert!(bytes.len() <= limits::MAX_DATA_BYTES);
+            let output = Output { stream, offset, all: at.all, bytes: Vec::new(), gap };
+            self.sender.bytes(self.operation.id(), &output, &bytes).await?;
             self.from = reader.position();
         }
         Ok(())

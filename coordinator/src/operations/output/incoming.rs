@@ -2,7 +2,7 @@
 //! have come at all.
 
 use reeve_link::credit::Window;
-use reeve_protocol::{Gap, Output, Stream, Totals, limits};
+use reeve_protocol::{Gap, OutputRef, Stream, Totals, limits};
 
 /// Why a frame is a breach of the protocol.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub(in crate::operations) enum Fresh {
 pub(in crate::operations) fn check(
     received: Totals,
     window: &Window,
-    output: &Output,
+    output: OutputRef<'_>,
 ) -> Result<Fresh, Breach> {
     if output.bytes.len() > limits::MAX_DATA_BYTES {
         return Err(Breach::NoCredit);
@@ -67,7 +67,7 @@ pub(in crate::operations) fn check(
     Ok(Fresh::Bytes { known })
 }
 
-fn check_gap(received: Totals, output: &Output, gap: Gap) -> Result<Fresh, Breach> {
+fn check_gap(received: Totals, output: OutputRef<'_>, gap: Gap) -> Result<Fresh, Breach> {
     if gap.to <= received.all {
         return Ok(Fresh::Nothing);
     }

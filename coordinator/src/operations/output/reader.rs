@@ -65,6 +65,8 @@ pub struct Reader {
     started: bool,
     /// The rest of the piece that is being read.
     piece: Bytes,
+    /// It has never left memory.
+    is_fresh: bool,
     /// When that became durable.
     piece_at_us: Option<i64>,
 }
@@ -91,6 +93,7 @@ impl Reader {
             reached: Totals::default(),
             started,
             piece: Bytes::new(),
+            is_fresh: false,
             piece_at_us: None,
         }
     }
@@ -134,6 +137,7 @@ impl Reader {
             self.reached = fresh.from;
             self.piece_at_us = Some(fresh.at_us);
             self.piece = fresh.records;
+            self.is_fresh = true;
             return Ok(true);
         }
         // A viewer that goes on in the merged order has to hear of a gap it stands before or in.
@@ -172,6 +176,7 @@ impl Reader {
         self.reached = piece.from;
         self.piece_at_us = piece.at_us;
         self.piece = self.load(piece).await?;
+        self.is_fresh = false;
         Ok(true)
     }
 
@@ -204,7 +209,12 @@ impl Reader {
         loop {
             let whole = self.piece.clone();
             let mut rest: &[u8] = &whole;
-            let Some(found) = record::take(&mut rest)? else { return Ok(None) };
+            let found = if self.is_fresh {
+                record::take_unchecked(&mut rest)?.map(|(record, _)| record)
+            } else {
+                record::take(&mut rest)?
+            };
+            let Some(found) = found else { return Ok(None) };
             let bytes = whole.slice_ref(found.bytes);
             self.piece = whole.slice_ref(rest);
             let at = self.reached;

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use reeve_protocol::{OperationId, Totals};
 
 /// Bytes of records kept over all operations: what a few fast commands write while their followers
-/// take a turn. More is forgotten, the oldest first.
-const KEPT_BYTES: usize = 32 * 1024 * 1024;
+/// take a turn, which is some batches of the writer's. More is forgotten, the oldest first, and read
+/// from the disk by whoever still wants it.
+const KEPT_BYTES: usize = 64 * 1024 * 1024;
 
 /// A piece costs this much besides its records, so that many small ones are bounded too.
 const PIECE_COST: usize = 256;

@@ -41,6 +41,18 @@ pub fn push(piece: &mut Vec<u8>, stream: Stream, bytes: &[u8]) {
 /// # Errors
 /// When the bytes are not what was written.
 pub fn take<'a>(piece: &mut &'a [u8]) -> Result<Option<Record<'a>>, Damaged> {
+    let checked = take_unchecked(piece)?;
+    match checked {
+        Some((record, checksum)) if crc32fast::hash(record.bytes) != checksum => Err(Damaged),
+        checked => Ok(checked.map(|(record, _)| record)),
+    }
+}
+
+/// Takes the first record off a piece that has never left memory, and its checksum.
+///
+/// # Errors
+/// When the bytes are not what was written.
+pub fn take_unchecked<'a>(piece: &mut &'a [u8]) -> Result<Option<(Record<'a>, u32)>, Damaged> {
     if piece.is_empty() {
         return Ok(None);
     }
@@ -56,11 +68,8 @@ pub fn take<'a>(piece: &mut &'a [u8]) -> Result<Option<Record<'a>>, Damaged> {
     };
     let length = usize::try_from(number(1)?).map_err(|_| Damaged)?;
     let (bytes, rest) = rest.split_at_checked(length).ok_or(Damaged)?;
-    if crc32fast::hash(bytes) != number(5)? {
-        return Err(Damaged);
-    }
     *piece = rest;
-    Ok(Some(Record { stream, bytes }))
+    Ok(Some((Record { stream, bytes }, number(5)?)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use reeve_link::credit::Window;
-use reeve_protocol::{Accepted, JobId, MachineId, OperationResult, Output, Stream, Totals, limits};
+use reeve_protocol::{
+    Accepted, JobId, MachineId, OperationResult, OutputRef, Stream, Totals, limits,
+};
 
 use super::super::incoming::{self, Breach, Fresh};
 use super::super::record;
@@ -92,7 +94,7 @@ impl Live {
         }
     }
 
-    pub fn take_output(&mut self, output: &Output) -> Result<(), Breach> {
+    pub fn take_output(&mut self, output: OutputRef<'_>) -> Result<(), Breach> {
         match incoming::check(self.received, &self.window, output)? {
             Fresh::Nothing => {}
             Fresh::Bytes { known } => {
@@ -189,8 +191,8 @@ mod tests {
         })
     }
 
-    fn output(stream: Stream, offset: u64, all: u64, bytes: &[u8]) -> Output {
-        Output { stream, offset, all, bytes: bytes.to_vec(), gap: None }
+    fn output(stream: Stream, offset: u64, all: u64, bytes: &[u8]) -> OutputRef<'_> {
+        OutputRef { stream, offset, all, bytes, gap: None }
     }
 
     fn bytes_of(live: &Live) -> Vec<u8> {
@@ -207,10 +209,10 @@ mod tests {
     #[test]
     fn repeated_and_overlapping_output_counts_once() {
         let mut live = live();
-        live.take_output(&output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
-        live.take_output(&output(Stream::Stdout, 0, 0, b"abc")).expect("repeated");
-        live.take_output(&output(Stream::Stdout, 1, 1, b"bcde")).expect("overlaps");
-        live.take_output(&output(Stream::Stderr, 0, 5, b"!")).expect("fits");
+        live.take_output(output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
+        live.take_output(output(Stream::Stdout, 0, 0, b"abc")).expect("repeated");
+        live.take_output(output(Stream::Stdout, 1, 1, b"bcde")).expect("overlaps");
+        live.take_output(output(Stream::Stderr, 0, 5, b"!")).expect("fits");
         assert_eq!(bytes_of(&live), b"abcde!");
         assert_eq!(live.received, Totals { all: 6, stdout: 5, stderr: 1 });
     }
@@ -218,36 +220,36 @@ mod tests {
     #[test]
     fn skipped_offset_is_a_breach() {
         let mut live = live();
-        live.take_output(&output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
-        assert!(live.take_output(&output(Stream::Stdout, 4, 4, b"e")).is_err());
-        assert!(live.take_output(&output(Stream::Stdout, 4, 3, b"e")).is_err());
-        assert!(live.take_output(&output(Stream::Stderr, 3, 3, b"e")).is_err());
+        live.take_output(output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
+        assert!(live.take_output(output(Stream::Stdout, 4, 4, b"e")).is_err());
+        assert!(live.take_output(output(Stream::Stdout, 4, 3, b"e")).is_err());
+        assert!(live.take_output(output(Stream::Stderr, 3, 3, b"e")).is_err());
     }
 
     #[test]
     fn output_beyond_the_credit_is_a_breach() {
         let mut live = live();
         let full = vec![0; limits::MAX_DATA_BYTES];
-        live.take_output(&output(Stream::Stdout, 0, 0, &full)).expect("credit");
+        live.take_output(output(Stream::Stdout, 0, 0, &full)).expect("credit");
         let at = full.len() as u64;
-        assert!(live.take_output(&output(Stream::Stdout, at, at, b"x")).is_err());
+        assert!(live.take_output(output(Stream::Stdout, at, at, b"x")).is_err());
     }
 
     #[test]
     fn gap_leaves_a_hole_and_renumbers_nothing() {
         let mut live = live();
-        live.take_output(&output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
+        live.take_output(output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
         let gap = Gap { from: 3, to: 10, stdout: 5, stderr: 2 };
         let mut frame = output(Stream::Stdout, 3, 3, b"");
         frame.gap = Some(gap);
-        live.take_output(&frame).expect("a gap");
-        live.take_output(&frame).expect("repeated");
-        live.take_output(&output(Stream::Stdout, 8, 10, b"z")).expect("fits");
+        live.take_output(frame).expect("a gap");
+        live.take_output(frame).expect("repeated");
+        live.take_output(output(Stream::Stdout, 8, 10, b"z")).expect("fits");
         assert_eq!(live.collected.len(), 2);
         assert_eq!(live.collected[1].from, Totals { all: 10, stdout: 8, stderr: 2 });
         frame.gap = Some(Gap { from: 11, to: 20, stdout: 1, stderr: 1 });
         frame.all = 11;
-        assert!(live.take_output(&frame).is_err());
+        assert!(live.take_output(frame).is_err());
     }
 
     #[test]
@@ -264,7 +266,7 @@ mod tests {
             usage: reeve_protocol::Usage::default(),
         };
         assert!(live.take_result(result.clone()).is_err());
-        live.take_output(&output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
+        live.take_output(output(Stream::Stdout, 0, 0, b"abc")).expect("fits");
         live.take_result(result).expect("whole");
     }
 
