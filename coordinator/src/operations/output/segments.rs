@@ -243,6 +243,9 @@ mod tests {
         let segments = Segments::open(folder.path()).expect("segments");
         let mut appender = Appender::new(segments.clone()).expect("an appender");
         let piece = |length: usize| -> Vec<u8> { (0..length).map(|n| (n % 251) as u8).collect() };
+        appender.append(&[&[0; BLOCK]]).expect("written");
+        // Where the disk takes blocks at all, it takes all of ours.
+        let direct = appender.direct;
         let lengths = [1, BLOCK - 1, BLOCK, BLOCK + 1, STAGE_BYTES - 5000, STAGE_BYTES + 1, 7];
         for round in 0..3 {
             let pieces: Vec<Vec<u8>> = lengths.iter().map(|length| piece(length + round)).collect();
@@ -252,6 +255,7 @@ mod tests {
                 assert!(segments.read(*place, piece.len()).expect("read") == *piece);
             }
         }
+        assert_eq!(appender.direct, direct);
     }
 
     #[test]
