@@ -93,13 +93,13 @@ fn empty(path: &Path) -> io::Result<()> {
             continue;
         }
         if let Some((_, other)) = KEPT.iter().find(|(kept, _)| *kept == name) {
+            // Emptied now: what was asked for may hold secrets, which go with the operation; what is
+            // not written yet need not be; and the next operation need not wait.
             at::rename(&folder, &name, other)?;
-            if name == files::SPEC {
-                // What was asked for may hold secrets: they go with the operation.
-                at::create(&folder, other)?;
-            }
+            at::create(&folder, other)?;
         } else if KEPT.iter().any(|(_, other)| *other == name) {
             // Left by a write that did not come to its end, or not used this time.
+            at::create(&folder, &name)?;
         } else if spool::is_segment(&name) && !has_segment {
             has_segment = true;
             at::rename(&folder, &name, spool::SPARE)?;
@@ -121,7 +121,7 @@ mod tests {
         let mut spares = Spares::new(temporary.path().join("spare"));
         let (first, second) = (temporary.path().join("a"), temporary.path().join("b"));
         drop(spares.make(&first).expect("made"));
-        for name in ["spec", "exit", "keeper", "sock", "spool.00000000000000000000"] {
+        for name in ["spec", "exit.new", "keeper", "sock", "spool.00000000000000000000"] {
             std::fs::write(first.join(name), "secret").expect("written");
         }
         spares.keep(&first).expect("kept");
@@ -133,7 +133,7 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["exit.new", "keeper.new", "lock", "segment.new", "spec.new"]);
-        for name in ["segment.new", "spec.new"] {
+        for name in ["exit.new", "keeper.new", "segment.new", "spec.new"] {
             assert_eq!(std::fs::read(second.join(name)).expect("there").len(), 0, "{name}");
         }
     }
