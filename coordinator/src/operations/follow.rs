@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use reeve_protocol::{JobId, OperationId, Totals};
 use reeve_sdk::api::follow::{FollowRequest, FrameKind, HEADER_BYTES, Header};
+use reeve_sdk::api::{Operation, OperationState};
 use serde::Serialize;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
@@ -60,7 +61,7 @@ pub struct Follower {
 }
 
 struct View {
-    row: reeve_sdk::api::Operation,
+    row: Operation,
     /// What is durable and may be sent.
     durable: Totals,
     reader: Reader,
@@ -253,10 +254,13 @@ impl Follower {
             let from = self.offsets.get(&id).copied().unwrap_or_default();
             let reader = self.operations.reader(id, StreamChoice::All, from);
             let view = View { row: operation, durable: row.durable, reader, queued: false };
-            self.open.insert(id, view);
             if !row.state.is_terminal() {
-                self.send_operation(id)?;
+                put_operation(&mut self.chunk, &view.row)?;
+            } else if !self.states_only && row.durable.all > from {
+                // Its end comes behind its output; whose output it is has to come before.
+                put_operation(&mut self.chunk, &as_it_ran(&view.row))?;
             }
+            self.open.insert(id, view);
         }
         if let Some(relay) = self.relayed.as_ref().and_then(|reader| reader.relay(id))
             && !self.open.contains_key(&id)
@@ -371,16 +375,7 @@ impl Follower {
 
     fn send_operation(&mut self, id: OperationId) -> Result<(), Stop> {
         let Some(view) = self.open.get(&id) else { return Ok(()) };
-        let payload = to_json(&view.row)?;
-        let header = Header {
-            kind: FrameKind::Operation,
-            operation: id,
-            all: view.row.output.all,
-            offset: 0,
-            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-        };
-        self.frame(header, &payload);
-        Ok(())
+        put_operation(&mut self.chunk, &view.row)
     }
 
     async fn send_job(&mut self) -> Result<(), Stop> {
@@ -392,9 +387,7 @@ impl Follower {
     }
 
     fn frame(&mut self, header: Header, payload: &[u8]) {
-        self.chunk.reserve(HEADER_BYTES + payload.len());
-        self.chunk.put_slice(&header.to_bytes());
-        self.chunk.put_slice(payload);
+        put_frame(&mut self.chunk, header, payload);
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
@@ -405,6 +398,25 @@ impl Follower {
     }
 }
 
+fn put_frame(chunk: &mut BytesMut, header: Header, payload: &[u8]) {
+    chunk.reserve(HEADER_BYTES + payload.len());
+    chunk.put_slice(&header.to_bytes());
+    chunk.put_slice(payload);
+}
+
+fn put_operation(chunk: &mut BytesMut, operation: &Operation) -> Result<(), Stop> {
+    let payload = to_json(operation)?;
+    let header = Header {
+        kind: FrameKind::Operation,
+        operation: operation.id,
+        all: operation.output.all,
+        offset: 0,
+        length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+    };
+    put_frame(chunk, header, &payload);
+    Ok(())
+}
+
 async fn arrived(reader: Option<&Relayed>) {
     match reader {
         Some(reader) => reader.arrived().await,
@@ -412,7 +424,22 @@ async fn arrived(reader: Option<&Relayed>) {
     }
 }
 
-fn totals(operation: &reeve_sdk::api::Operation) -> Totals {
+/// An operation that has ended, as it was before.
+fn as_it_ran(operation: &Operation) -> Operation {
+    Operation {
+        state: OperationState::Running,
+        exit_code: None,
+        signal: None,
+        reason: None,
+        finished: None,
+        duration_ms: None,
+        leftovers_killed: 0,
+        usage: None,
+        ..operation.clone()
+    }
+}
+
+fn totals(operation: &Operation) -> Totals {
     let output = &operation.output;
     Totals { all: output.all, stdout: output.stdout, stderr: output.stderr }
 }

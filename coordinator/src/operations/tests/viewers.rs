@@ -4,8 +4,8 @@ use futures_util::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reeve_protocol::{Gap, Outcome, Stream, Totals};
-use reeve_sdk::api::follow::FrameKind;
-use reeve_sdk::api::{JobState, OperationState, Ticket};
+use reeve_sdk::api::follow::{FrameKind, Header};
+use reeve_sdk::api::{JobState, Operation, OperationState, Ticket};
 use serde_json::json;
 
 use super::super::output::{Reader, Recent, StreamChoice};
@@ -348,6 +348,40 @@ async fn following_from_the_request_on_misses_nothing() {
         let operation: reeve_sdk::api::Operation =
             serde_json::from_slice(&frames[frames.len() - 3].1).expect("an operation");
         assert_eq!(operation.state, OperationState::Failed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ended_operation_is_told_of_before_its_output() {
+    on_each_engine(|site| async move {
+        let mut agent = site.online("web-1").await;
+        let job = site.submit(&shell("web-1")).await;
+        let mut script = agent.start().await;
+        agent.write(&mut script, Stream::Stdout, b"all").await;
+        agent.finish(&script, Outcome::Exited { code: 3 }).await;
+        site.wait_job(job.id, JobState::Failed).await;
+        let told = |frames: Vec<(Header, Vec<u8>)>| -> Vec<String> {
+            let mut told = Vec::new();
+            for (header, payload) in frames {
+                match header.kind {
+                    FrameKind::Operation => {
+                        let operation: Operation = serde_json::from_slice(&payload).expect("JSON");
+                        told.push(format!("{:?} {:?}", operation.state, operation.exit_code));
+                    }
+                    FrameKind::Output(_) => told.push("output".to_owned()),
+                    _ => {}
+                }
+            }
+            told
+        };
+        let whole = site.follow(&site.admin, job.id, &json!({})).await.all().await;
+        assert_eq!(told(whole), ["Running None", "output", "Failed Some(3)"]);
+        let seen = json!({ "offsets": { script.id.to_string(): 3 } });
+        for request in [seen, json!({ "states_only": true })] {
+            let rest = site.follow(&site.admin, job.id, &request).await.all().await;
+            assert_eq!(told(rest), ["Failed Some(3)"]);
+        }
     })
     .await;
 }
