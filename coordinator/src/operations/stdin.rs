@@ -342,7 +342,8 @@ impl Stdin {
             }
             let room = now.until.min(source.end()).saturating_sub(now.sent);
             if room > 0 {
-                if has_place && slice >= SLICE_BYTES {
+                // What became of the source is looked at in between, and a place is not kept long.
+                if slice >= SLICE_BYTES {
                     return Ok(progressed);
                 }
                 let bytes = source.read(now.sent, room).await?;

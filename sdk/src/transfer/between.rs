@@ -16,9 +16,10 @@ use crate::{Client, Event};
 /// How often it is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// A source that has failed ends its destination (the coordinator does that, with why); if that does
-/// not come within this, the destination is cancelled from here.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// A source that has failed ends its destination (the coordinator does that, with why, behind what is
+/// on its way on a slow link); if that does not come within this, the destination is cancelled from
+/// here.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// Content that never fits what was sent is tried again so often: then it is no accident.
 const MISMATCHES: u32 = 2;
