@@ -86,8 +86,16 @@ fn interrupt_twice_detaches_names_the_job_and_attach_comes_back() {
     let cluster = Cluster::start();
     let _web = cluster.agent("web-1").start();
     let gate = reeve_tests::Gate::in_folder(cluster.folder());
-    // Deaf to TERM, with a long grace, so that the second interrupt comes while it still runs.
-    let line = format!("trap '' TERM INT; {}", gate.count(6));
+    // Deaf to TERM, with a long grace, so that the second interrupt comes while it still runs. A
+    // second process is not, and says when it was asked.
+    let [ready, asked] = ["ready", "asked"].map(|name| cluster.folder().join(name));
+    let line = format!(
+        "(trap 'touch {asked}' TERM; touch {ready}; tail -f /dev/null & wait) & \
+         until test -e {ready}; do sleep 0.01; done; trap '' TERM INT; {}",
+        gate.count(6),
+        asked = asked.display(),
+        ready = ready.display(),
+    );
     let mut run = cluster.spawn_reeve(["run", "web-1", "--grace", "60s", "--shell", &line]);
     run.wait_for("\n1000\n");
     run.signal(Signal::SIGINT);
@@ -99,6 +107,8 @@ fn interrupt_twice_detaches_names_the_job_and_attach_comes_back() {
     let run = run.finish_within(Duration::from_secs(10));
     run.expect_says(&job.to_string());
     let attached = cluster.spawn_reeve(["jobs", "attach", &job.to_string()]);
+    // Had it ended before the cancel came to it, it would have ended by itself.
+    eventually("it was asked to end", Duration::from_secs(20), || asked.exists());
     gate.open();
     let attached = attached.finish();
     assert_eq!(attached.text(), reeve_tests::Gate::counted(), "{attached}");
