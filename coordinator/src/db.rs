@@ -5,6 +5,7 @@
 //! `BLOB`. No `BOOLEAN` columns (use `BIGINT` 0/1), and sums need `cast(… as bigint)`.
 
 mod error;
+mod lease;
 mod migrations;
 mod script;
 pub mod settings;
@@ -21,10 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions};
+use sqlx::{AnyConnection, ConnectOptions};
 
 pub use error::{Constraint, ConstraintKind, DbError, OnConstraint};
+use lease::{Lease, Lender};
 pub use script::{Answers, Sent};
 
 /// How long a transaction or a query waits for its connection, or a statement for a lock.
@@ -49,16 +50,16 @@ enum Engine {
 #[derive(Clone)]
 pub struct Db {
     engine: Engine,
-    readers: AnyPool,
+    readers: Lender,
     /// SQLite: one connection, handed out in the order asked for. PostgreSQL: the same pool.
-    writers: AnyPool,
+    writers: Lender,
     /// The file, with SQLite.
     file: Option<Arc<PathBuf>>,
 }
 
 /// A connection for reading. Goes back to its pool when dropped.
 pub struct Conn {
-    conn: PoolConnection<Any>,
+    conn: Lease,
     engine: Engine,
 }
 
@@ -66,7 +67,7 @@ pub struct Conn {
 /// which rolls it back whatever state an error has left it in: SQLite itself ends a transaction
 /// that finds the disk full, and a count of open transactions kept beside it would be wrong.
 pub struct Tx {
-    conn: PoolConnection<Any>,
+    conn: Lease,
     engine: Engine,
     /// What [`Tx::later`] put down.
     waiting: Vec<script::Statement>,
@@ -136,7 +137,8 @@ impl Db {
                 Ok(())
             })
         });
-        let readers = readers.connect_lazy_with(options);
+        let readers = Lender::keeping(readers.connect_lazy_with(options));
+        let writers = Lender::keeping(writers);
         Ok(Self { engine: Engine::Sqlite, readers, writers, file: Some(Arc::new(path)) })
     }
 
@@ -164,7 +166,8 @@ impl Db {
                 sqlx::Error::PoolTimedOut => DbError::Lost(error),
                 other => other.into(),
             })?;
-        Ok(Self { engine: Engine::Postgres, readers: pool.clone(), writers: pool, file: None })
+        let readers = Lender::of(pool);
+        Ok(Self { engine: Engine::Postgres, writers: readers.clone(), readers, file: None })
     }
 
     /// Brings the schema up to date.
@@ -249,10 +252,10 @@ impl Db {
 
     /// A server whose queue of connections on a Unix socket is full says so at once (EAGAIN,
     /// connect(2)) instead of letting us wait; so we do.
-    async fn acquire(&self, pool: &AnyPool) -> Result<PoolConnection<Any>, DbError> {
+    async fn acquire(&self, lender: &Lender) -> Result<Lease, DbError> {
         let deadline = tokio::time::Instant::now() + WAIT;
         loop {
-            match pool.acquire().await {
+            match lender.lend().await {
                 Err(sqlx::Error::Io(error))
                     if error.kind() == std::io::ErrorKind::WouldBlock
                         && tokio::time::Instant::now() < deadline =>
@@ -305,7 +308,7 @@ impl Tx {
 impl Drop for Tx {
     fn drop(&mut self) {
         if !self.committed {
-            self.conn.close_on_drop();
+            self.conn.spoil();
         }
     }
 }

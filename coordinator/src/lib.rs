@@ -53,9 +53,27 @@ use crate::uploads::Uploads;
 use crate::users::Users;
 use crate::vault::Vault;
 
-/// What every handler may use. Cloning is cheap.
+/// What every handler may use. Each request is given several of it, so cloning it is one count.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+impl AppState {
+    /// All of it, from its parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of [`AppState`].
+pub struct Parts {
     /// Settings in force.
     pub config: Arc<Config>,
     /// The database.

@@ -26,7 +26,7 @@ use crate::tls::{self, Authority, TlsError};
 use crate::uploads::{self, Uploads};
 use crate::users::{SetupCode, SetupError, Users};
 use crate::vault::Vault;
-use crate::{AppState, Clock, telemetry};
+use crate::{AppState, Clock, Parts, telemetry};
 
 /// Samples of histograms are folded away this often.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -178,7 +178,7 @@ pub(crate) async fn start_at(
         keep: config.output_keep,
         idempotency_keep: config.limits.idempotency_keep,
     });
-    let state = AppState {
+    let state = AppState::new(Parts {
         url: Arc::new(public_url(&config, address)),
         rates: RateLimits::new(&config.limits),
         readiness: Readiness::new(),
@@ -201,7 +201,7 @@ pub(crate) async fn start_at(
         approvals,
         assistant,
         events,
-    };
+    });
     write_facts(&state, address)?;
     let (tasks, users) = (state.tasks.clone(), state.users.clone());
     tasks.spawn_lasting("users", move || users.clone().run());
