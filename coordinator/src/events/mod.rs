@@ -19,6 +19,14 @@ pub use routes::routes;
 /// Changes a watcher may be behind before it has to look at the database again.
 const BACKLOG: usize = 1024;
 
+/// As many of one job. Its room is made at once, for each job that is followed; where many operations
+/// change together, one change says so.
+const JOB_BACKLOG: usize = 128;
+
+/// Jobs that nobody watches any more are looked for when there are so many, or twice as many as were
+/// watched the last time.
+const LOOK_AT: usize = 64;
+
 /// One change.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -65,8 +73,19 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     all: broadcast::Sender<Change>,
-    jobs: Mutex<HashMap<JobId, broadcast::Sender<Change>>>,
+    jobs: Mutex<Jobs>,
     tasks: broadcast::Sender<TaskNews>,
+}
+
+struct Jobs {
+    watched: HashMap<JobId, broadcast::Sender<Change>>,
+    look_at: usize,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { watched: HashMap::new(), look_at: LOOK_AT }
+    }
 }
 
 impl Default for Hub {
@@ -78,18 +97,18 @@ impl Default for Hub {
 }
 
 impl Hub {
-    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, broadcast::Sender<Change>>> {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells everybody who watches. Never waits.
     pub fn tell(&self, change: Change) {
         let mut jobs = self.jobs();
-        if let Some(watchers) = jobs.get(&change.job())
+        if let Some(watchers) = jobs.watched.get(&change.job())
             && watchers.send(change.clone()).is_err()
         {
             // The last watcher is gone.
-            jobs.remove(&change.job());
+            jobs.watched.remove(&change.job());
         }
         drop(jobs);
         let _ = self.0.all.send(change);
@@ -99,11 +118,12 @@ impl Hub {
     #[must_use]
     pub fn watch_job(&self, job: JobId) -> broadcast::Receiver<Change> {
         let mut jobs = self.jobs();
-        let watchers = jobs.entry(job).or_insert_with(|| broadcast::channel(BACKLOG).0);
-        let receiver = watchers.subscribe();
+        let make = || broadcast::channel(JOB_BACKLOG).0;
+        let receiver = jobs.watched.entry(job).or_insert_with(make).subscribe();
         // Whoever stopped watching a job that changes no more is noticed here.
-        if jobs.len() > 1024 {
-            jobs.retain(|_, watchers| watchers.receiver_count() > 0);
+        if jobs.watched.len() > jobs.look_at {
+            jobs.watched.retain(|_, watchers| watchers.receiver_count() > 0);
+            jobs.look_at = LOOK_AT.max(2 * jobs.watched.len());
         }
         receiver
     }
@@ -111,7 +131,7 @@ impl Hub {
     /// Whether somebody watches a job by itself.
     #[must_use]
     pub fn is_watched(&self, job: JobId) -> bool {
-        self.jobs().get(&job).is_some_and(|watchers| watchers.receiver_count() > 0)
+        self.jobs().watched.get(&job).is_some_and(|watchers| watchers.receiver_count() > 0)
     }
 
     /// Tells everybody who watches tasks. Never waits.

@@ -1,7 +1,7 @@
 use reeve_protocol::{JobId, OperationId, Totals};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::{BACKLOG, Change, Hub, Mailbox};
+use super::{Change, Hub, JOB_BACKLOG, LOOK_AT, Mailbox};
 
 fn output(job: JobId, all: u64) -> Change {
     let durable = Totals { all, ..Totals::default() };
@@ -26,7 +26,7 @@ async fn watcher_that_is_too_slow_is_told_and_slows_nobody() {
     let hub = Hub::default();
     let job = JobId::new();
     let mut slow = hub.watch_job(job);
-    for at in 0..2 * BACKLOG as u64 {
+    for at in 0..2 * JOB_BACKLOG as u64 {
         hub.tell(output(job, at));
     }
     assert!(matches!(slow.recv().await, Err(RecvError::Lagged(_))));
@@ -40,11 +40,11 @@ async fn jobs_that_nobody_watches_any_more_are_forgotten() {
     for job in &gone {
         drop(hub.watch_job(*job));
     }
-    assert!(hub.jobs().len() <= 1025, "{}", hub.jobs().len());
+    assert!(hub.jobs().watched.len() <= 2 * LOOK_AT, "{}", hub.jobs().watched.len());
     let job = JobId::new();
     drop(hub.watch_job(job));
     hub.tell(Change::Job(job));
-    assert!(!hub.jobs().contains_key(&job));
+    assert!(!hub.jobs().watched.contains_key(&job));
 }
 
 #[tokio::test]
