@@ -124,7 +124,7 @@ fn is_whole(sequence: &[u8]) -> Option<bool> {
             // A colour or the clipboard is asked for with a question mark in the place of a value.
             // Several may be named in one.
             Some(
-                text.split(|byte| *byte == b';').any(|part| part == b"?")
+                text.split(|byte| *byte == b';').any(|part| part.starts_with(b"?"))
                     || text.starts_with(b"52;"),
             )
         }
@@ -190,6 +190,8 @@ mod tests {
         // A control in the middle of a sequence, one of several colours, and more zeros than are held.
         assert_eq!(pass(b"a\x1b[3\x052mb"), b"a\x1b[32mb");
         assert_eq!(pass(b"a\x1b]4;1;?;2;red\x07b"), b"ab");
+        // Not every terminal looks beyond the mark.
+        assert_eq!(pass(b"a\x1b]11;?t\x07b"), b"ab");
         for (start, end) in [("\x1b[", "6n"), ("\x1b]11;", ";?\x07"), ("\x1b]11;", ";?\x1b\\")] {
             let long = format!("a{start}{}{end}b", "0".repeat(2 * MAX_SEQUENCE));
             assert_eq!(pass(long.as_bytes()), b"ab", "{start}");
