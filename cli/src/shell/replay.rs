@@ -46,7 +46,9 @@ impl Filter {
                 continue;
             }
             if *byte == 0x1b && !matches!(self.held.as_slice(), [0x1b, b']' | b'P', ..]) {
-                out.append(&mut self.held);
+                // Broken off, it does nothing; shown, it would make a question with what comes behind
+                // one that is taken out.
+                self.held.clear();
                 self.held.push(*byte);
                 continue;
             }
@@ -199,6 +201,9 @@ mod tests {
         // A new sequence in the middle of one that is too long.
         let long = format!("a\x1b[{}\x1b[6n\x1b[1mb", "0".repeat(2 * MAX_SEQUENCE));
         assert_eq!(pass(long.as_bytes()), b"a\x1b[1mb");
+        // One that is put together by what is taken out of its middle.
+        assert_eq!(pass(b"a\x1b\x1b[c[cb"), b"a[cb");
+        assert_eq!(pass(b"a\x1b[6\x1bP$qm\x1b\\nb"), b"anb");
         // A text that is broken off by one.
         assert_eq!(pass(b"a\x1bP\x1b[0c\x1b[1mb"), b"a\x1b[1mb");
         for question in ["\x1b[6n", "\x1bZ"] {
