@@ -55,6 +55,9 @@ impl Filter {
             if matches!(self.held.as_slice(), [0x1b, b']' | b'P', .., 0x1b]) && *byte != b'\\' {
                 // Only `ESC \` ends a text; anything else behind an ESC breaks it off and begins anew.
                 self.held.truncate(1);
+                if *byte == 0x1b {
+                    continue;
+                }
             }
             self.held.push(*byte);
             match is_whole(&self.held) {
@@ -205,6 +208,7 @@ mod tests {
         assert_eq!(pass(b"a\x1b\x1b[c[cb"), b"a[cb");
         assert_eq!(pass(b"a\x1b[6\x1bP$qm\x1b\\nb"), b"anb");
         // A text that is broken off by one.
+        assert_eq!(pass(b"a\x1b]11;\x1b\x1b[c\x1b[1mb"), b"a\x1b[1mb");
         assert_eq!(pass(b"a\x1bP\x1b[0c\x1b[1mb"), b"a\x1b[1mb");
         for question in ["\x1b[6n", "\x1bZ"] {
             let long = format!("a\x1b]11;{}{question}b", "0".repeat(2 * MAX_SEQUENCE));
