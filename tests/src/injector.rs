@@ -26,6 +26,36 @@ pub struct SyscallFault {
     pub times: u64,
 }
 
+impl SyscallFault {
+    /// Sorts of calls that can fail.
+    pub const CALLS: [&str; 7] = ["write", "sync", "rename", "open", "truncate", "mkdir", "unlink"];
+
+    /// What they can say.
+    pub const ERRORS: [&str; 3] = ["ENOSPC", "EIO", "EINTR"];
+
+    /// One of these programs, as it is printed; without `+TIMES` it comes once.
+    ///
+    /// # Panics
+    /// When it is none, and of what.
+    #[must_use]
+    pub fn parse(text: &str, programs: &[&'static str]) -> Self {
+        let known = |list: &[&'static str], word: &str| {
+            let found = list.iter().find(|known| **known == word);
+            *found.unwrap_or_else(|| panic!("'{word}' is unknown in '{text}'"))
+        };
+        let parts: Vec<&str> = text.split(':').collect();
+        let [of, call, error, place] = parts[..] else { panic!("PROGRAM:CALL:ERROR:WHICH+TIMES") };
+        let (at, times) = place.split_once('+').unwrap_or((place, "1"));
+        Self {
+            of: known(programs, of),
+            call: known(&Self::CALLS, call),
+            error: known(&Self::ERRORS, error),
+            at: at.parse().expect("a number"),
+            times: times.parse().expect("a number"),
+        }
+    }
+}
+
 impl std::fmt::Display for SyscallFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { of, call, error, at, times } = self;

@@ -9,7 +9,8 @@ use nix::sys::signal::Signal;
 use reeve_sdk::api::{MachineState, Page, Upload, UploadState};
 use reeve_tests::proxy::{Direction, Fault, Proxy};
 use reeve_tests::{
-    Agent, AgentBuilder, Cluster, ClusterBuilder, Finished, Running, eventually, require_root,
+    Agent, AgentBuilder, Cluster, ClusterBuilder, Finished, Running, eventually, processes,
+    require_root,
 };
 
 /// Large enough that a cut can be in the middle.
@@ -292,6 +293,20 @@ fn agent_killed_in_the_middle_gets_it_all_the_same() {
 #[test]
 fn machine_whose_attempt_was_killed_gets_another_without_a_second_upload() {
     something_happens_to_one(|agent| agent.keeper().signal(Signal::SIGKILL));
+}
+
+#[test]
+fn writer_killed_before_it_could_clean_up_leaves_nothing() {
+    something_happens_to_one(|agent| {
+        let keeper = agent.keeper();
+        let writers = processes::descendants(keeper.pid);
+        assert!(!writers.is_empty(), "nothing writes");
+        for writer in writers {
+            writer.signal(Signal::SIGSTOP);
+            processes::wait_until_held(writer.pid);
+        }
+        keeper.signal(Signal::SIGKILL);
+    });
 }
 
 #[test]

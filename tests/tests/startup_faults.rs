@@ -16,8 +16,6 @@ use reeve_tests::{Agent, Cluster, Database, Injector, SyscallFault, eventually, 
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PROGRAMS: [&str; 2] = ["coordinator", "agent"];
-const CALLS: [&str; 7] = ["write", "sync", "rename", "open", "truncate", "mkdir", "unlink"];
-const ERRORS: [&str; 3] = ["ENOSPC", "EIO", "EINTR"];
 
 /// How many of a story of a few.
 const SAMPLE: usize = 6;
@@ -124,25 +122,10 @@ impl Stage {
     }
 }
 
-fn one(text: &str) -> SyscallFault {
-    let known = |list: &[&'static str], word: &str| {
-        *list.iter().find(|known| **known == word).unwrap_or_else(|| panic!("'{word}' is unknown"))
-    };
-    let parts: Vec<&str> = text.split([':', '+']).collect();
-    let [of, call, error, at, times] = parts[..] else { panic!("PROGRAM:CALL:ERROR:WHICH+TIMES") };
-    SyscallFault {
-        of: known(&PROGRAMS, of),
-        call: known(&CALLS, call),
-        error: known(&ERRORS, error),
-        at: at.parse().expect("a number"),
-        times: times.parse().expect("a number"),
-    }
-}
-
 fn every(stage: &mut Stage) -> Vec<SyscallFault> {
     let mut faults = Vec::new();
     for of in PROGRAMS {
-        for call in CALLS {
+        for call in SyscallFault::CALLS {
             let never = SyscallFault { of, call, error: "EIO", at: NEVER, times: 1 };
             let calls = stage.tell(&never).counted;
             println!("{of}: {calls} calls of {call}");
@@ -174,7 +157,7 @@ fn some() -> Vec<SyscallFault> {
         .map(|number| SyscallFault {
             of: PROGRAMS[number % PROGRAMS.len()],
             call: calls[random.random_range(0..calls.len())],
-            error: ERRORS[random.random_range(0..ERRORS.len())],
+            error: SyscallFault::ERRORS[random.random_range(0..SyscallFault::ERRORS.len())],
             at: random.random_range(1..4),
             times: 1,
         })
@@ -192,7 +175,7 @@ fn start_in_which_a_system_call_fails_is_good_or_says_why_and_the_next_one_is_go
     let faults = match wanted.as_str() {
         "" => some(),
         "all" => every(&mut stage),
-        list => list.split(',').map(one).collect(),
+        list => list.split(',').map(|text| SyscallFault::parse(text, &PROGRAMS)).collect(),
     };
     let (mut told, mut hits, mut ended) = (0, BTreeSet::new(), 0);
     let mut count = 0;

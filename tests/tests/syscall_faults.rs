@@ -20,8 +20,6 @@ use reeve_tests::{
 };
 
 const PROGRAMS: [&str; 4] = ["coordinator", "agent", "keeper", "worker"];
-const CALLS: [&str; 7] = ["write", "sync", "rename", "open", "truncate", "mkdir", "unlink"];
-const ERRORS: [&str; 3] = ["ENOSPC", "EIO", "EINTR"];
 
 /// How many of a story of a few.
 const SAMPLE: usize = 8;
@@ -205,33 +203,17 @@ impl Stage {
     }
 }
 
-fn one(text: &str) -> SyscallFault {
-    let known = |list: &[&'static str], word: &str| {
-        *list.iter().find(|known| **known == word).unwrap_or_else(|| panic!("'{word}' is unknown"))
-    };
-    let parts: Vec<&str> = text.split(':').collect();
-    let [of, call, error, place] = parts[..] else { panic!("PROGRAM:CALL:ERROR:WHICH+HOW_MANY") };
-    let (at, times) = place.split_once('+').unwrap_or((place, "1"));
-    SyscallFault {
-        of: known(&PROGRAMS, of),
-        call: known(&CALLS, call),
-        error: known(&ERRORS, error),
-        at: at.parse().expect("a number"),
-        times: times.parse().expect("a number"),
-    }
-}
-
 /// Each call of each program, and for each number one error after the other; the first ones with all.
 fn every(stage: &mut Stage) -> Vec<SyscallFault> {
     let mut faults = Vec::new();
     for of in PROGRAMS {
-        for call in CALLS {
+        for call in SyscallFault::CALLS {
             let calls = stage.count(of, call);
             println!("{of}: {calls} calls of {call}");
             let step = (calls.saturating_sub(DEEP) / DEEP).max(1);
             let behind = (DEEP + 1..=calls).step_by(usize::try_from(step).unwrap_or(1));
             for at in (1..=calls.min(DEEP)).chain(behind) {
-                for (number, error) in ERRORS.into_iter().enumerate() {
+                for (number, error) in SyscallFault::ERRORS.into_iter().enumerate() {
                     let chosen = at <= 2 || at % 3 == number as u64;
                     // A full disk is seldom full for one write.
                     let times = if error == "ENOSPC" && at % 2 == 0 { 3 } else { 1 };
@@ -254,7 +236,7 @@ fn some(seed: u64) -> Vec<SyscallFault> {
         faults.push(SyscallFault {
             of: PROGRAMS[number % PROGRAMS.len()],
             call: sorts[random.random_range(0..sorts.len())],
-            error: ERRORS[random.random_range(0..ERRORS.len())],
+            error: SyscallFault::ERRORS[random.random_range(0..SyscallFault::ERRORS.len())],
             at: random.random_range(1..8),
             times: 1,
         });
@@ -276,7 +258,7 @@ fn failing_system_calls_are_no_false_success_and_no_second_start() {
             some(seed)
         }
         "all" => every(&mut stage),
-        list => list.split(',').map(one).collect(),
+        list => list.split(',').map(|text| SyscallFault::parse(text, &PROGRAMS)).collect(),
     };
     let mut hit = BTreeSet::new();
     let (mut told, mut hits) = (0, 0);
@@ -314,7 +296,7 @@ fn failing_system_calls_are_no_false_success_and_no_second_start() {
 fn nobody_notices(faults: &[&str]) {
     require_root("another user's processes may be traced by root only");
     let mut stage = Stage::new();
-    for fault in faults.iter().map(|text| one(text)) {
+    for fault in faults.iter().map(|text| SyscallFault::parse(text, &PROGRAMS)) {
         let told = stage.tell(&fault).unwrap_or_else(|why| panic!("{fault}: {why}"));
         assert!(!told.injected.hits.is_empty(), "{fault} did not happen");
         assert_eq!(told.codes, [0; 3], "{fault}: {:?}", told.injected.hits);

@@ -15,7 +15,8 @@ use reeve_disk::Straight;
 use reeve_protocol::ops::{Failure, PARTIAL_PREFIX, RemotePath};
 
 use crate::host::copying::{self, WRITE_OUT_BYTES};
-use crate::host::paths::{self, About, Replace, Rules, Spot};
+use crate::host::paths::{self, About, Draft, Replace, Rules, Spot};
+use crate::operations::worker::Order;
 
 /// How long what came is kept after a cut.
 pub const KEEP: Duration = Duration::from_secs(24 * 3600);
@@ -41,13 +42,26 @@ pub fn own_token(token: &str, state: &Path) -> String {
 /// A file that comes.
 #[derive(Debug)]
 pub struct Partial {
-    spot: Spot,
-    file: File,
+    held: Held,
     /// What has come.
     length: u64,
     straight: Straight,
     /// How far the kernel was asked to write it out.
     written_out: u64,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// The next attempt finds it again.
+    Named(Named),
+    /// Nobody goes on with it, so nothing of it stays even when its writer is killed.
+    Draft(Draft),
+}
+
+#[derive(Debug)]
+struct Named {
+    spot: Spot,
+    file: File,
     listed: Option<PathBuf>,
     outcome: Outcome,
 }
@@ -59,9 +73,9 @@ enum Outcome {
     Placed,
 }
 
-impl Partial {
-    /// The partial file of a transfer, as far as it came, beside `target`.
-    pub fn open(target: &Spot, token: &str, state: &Path) -> Result<Self, Failure> {
+impl Named {
+    /// With what has come.
+    fn open(target: &Spot, token: &str, state: &Path) -> Result<(Self, u64), Failure> {
         let spot = target.sibling(format!("{PARTIAL_PREFIX}{token}").as_ref())?;
         let path = target.path();
         let failed = |error: io::Error| paths::describe(&error, path);
@@ -76,12 +90,40 @@ impl Partial {
             let about = About::of(file.as_fd()).map_err(failed)?;
             let now = spot.look()?;
             if now.is_some_and(|now| now.about.identity() == about.identity()) {
-                let (length, outcome) = (about.size, Outcome::Remove);
-                let straight = Straight::default();
-                return Ok(Self { spot, file, length, straight, written_out: 0, listed, outcome });
+                return Ok((Self { spot, file, listed, outcome: Outcome::Remove }, about.size));
             }
         }
         Err(busy(""))
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if self.outcome == Outcome::Keep {
+            return;
+        }
+        // When that fails, it is removed when it is too old.
+        if self.outcome == Outcome::Remove && self.spot.remove_file().is_err() {
+            return;
+        }
+        if let Some(listed) = &self.listed {
+            let _ = fs::remove_file(listed);
+        }
+    }
+}
+
+impl Partial {
+    /// A file for `target`: of a transfer with a name as far as it came before, else a new one.
+    pub fn open(target: &Spot, resume: Option<&str>, order: &Order) -> Result<Self, Failure> {
+        let (held, length) = match resume {
+            Some(token) => {
+                let token = own_token(token, &order.state);
+                let (named, length) = Named::open(target, &token, &order.state)?;
+                (Held::Named(named), length)
+            }
+            None => (Held::Draft(target.draft(order.id)?), 0),
+        };
+        Ok(Self { held, length, straight: Straight::default(), written_out: 0 })
     }
 
     /// Bytes that have come.
@@ -91,18 +133,18 @@ impl Partial {
 
     /// The open file.
     pub fn file(&self) -> &File {
-        &self.file
+        self.held.file()
     }
 
     /// A hasher that has seen the first `length` bytes.
     pub fn hash_prefix(&self, length: u64) -> io::Result<blake3::Hasher> {
         let mut hasher = blake3::Hasher::new();
         let (mut at, mut buffer) = (0, vec![0; HASH_BYTES]);
-        copying::will_read_all(&self.file, 0);
+        copying::will_read_all(self.file(), 0);
         while at < length {
             let wanted = usize::try_from(length - at).unwrap_or(usize::MAX).min(HASH_BYTES);
             let into = buffer.get_mut(..wanted).unwrap_or_default();
-            let count = self.file.read_at(into, at)?;
+            let count = self.file().read_at(into, at)?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -115,7 +157,7 @@ impl Partial {
     /// Forgets what lies behind `length`.
     pub fn cut_to(&mut self, length: u64) -> io::Result<()> {
         self.finish()?;
-        self.file.set_len(length)?;
+        self.file().set_len(length)?;
         self.length = length;
         self.written_out = self.written_out.min(length);
         Ok(())
@@ -123,10 +165,10 @@ impl Partial {
 
     /// Puts bytes behind what has come. The last of them are in the file after [`Self::finish`].
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.straight.append(&self.file, self.length, bytes)?;
+        self.straight.append(self.held.file(), self.length, bytes)?;
         self.length += bytes.len() as u64;
         if self.length - self.written_out >= WRITE_OUT_BYTES {
-            copying::write_out(&self.file, self.written_out, self.length - self.written_out);
+            copying::write_out(self.held.file(), self.written_out, self.length - self.written_out);
             self.written_out = self.length;
         }
         Ok(())
@@ -134,49 +176,51 @@ impl Partial {
 
     /// All that has come is in the file.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.straight.finish(&self.file, self.length)
+        self.straight.finish(self.held.file(), self.length)
     }
 
     /// Puts a hole behind what has come.
     pub fn append_hole(&mut self, length: u64) -> io::Result<()> {
         let now = self.length.checked_add(length).ok_or(io::ErrorKind::FileTooLarge)?;
         self.finish()?;
-        self.file.set_len(now)?;
+        self.file().set_len(now)?;
         self.length = now;
         Ok(())
     }
 
-    /// What has come stays when this value goes.
+    /// What has come of a transfer with a name stays when this value goes.
     pub fn keep(&mut self) {
-        self.outcome = Outcome::Keep;
+        if let Held::Named(named) = &mut self.held {
+            named.outcome = Outcome::Keep;
+        }
     }
 
     /// What has come goes when this value goes.
     pub fn drop_it(&mut self) {
-        self.outcome = Outcome::Remove;
+        if let Held::Named(named) = &mut self.held {
+            named.outcome = Outcome::Remove;
+        }
     }
 
-    /// Gives it its name.
-    pub fn place(&mut self, target: &Spot, replace: Replace) -> Result<(), Failure> {
-        self.spot.rename(target, replace)?;
-        self.outcome = Outcome::Placed;
-        Ok(())
+    /// Gives it its name, or removes it.
+    pub fn place(mut self, target: &Spot, replace: Replace) -> Result<(), Failure> {
+        self.drop_it();
+        match self.held {
+            Held::Named(mut named) => {
+                named.spot.rename(target, replace)?;
+                named.outcome = Outcome::Placed;
+                Ok(())
+            }
+            Held::Draft(draft) => draft.place(target, replace),
+        }
     }
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if self.outcome == Outcome::Keep {
-            return;
-        }
-        if self.outcome == Outcome::Remove {
-            // When that fails, it is removed when it is too old.
-            if self.spot.remove_file().is_err() {
-                return;
-            }
-        }
-        if let Some(listed) = &self.listed {
-            let _ = fs::remove_file(listed);
+impl Held {
+    fn file(&self) -> &File {
+        match self {
+            Self::Named(named) => &named.file,
+            Self::Draft(draft) => &draft.file,
         }
     }
 }

@@ -66,14 +66,6 @@ pub fn patient(stdin: &std::fs::File) -> Patient<'_> {
     Patient::new(stdin, PATIENCE)
 }
 
-/// The name under which what came is kept: the transfer's own, or one that nobody finds again.
-fn token_of(write: &FileWrite, worker: &Worker) -> String {
-    match &write.resume {
-        Some(token) => partial::own_token(token, &worker.order.state),
-        None => blake3::hash(worker.order.id.to_string().as_bytes()).to_hex()[..32].to_owned(),
-    }
-}
-
 fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
     // Said before anything is sent.
     Attributes::of(write)?;
@@ -93,8 +85,7 @@ fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
         let path = target.path.clone();
         return say(worker, &WriteAnswer::Would(Written { path, deed, size }));
     }
-    let token = token_of(write, worker);
-    let mut partial = Partial::open(&target.spot, &token, &worker.order.state)?;
+    let mut partial = Partial::open(&target.spot, write.resume.as_deref(), &worker.order)?;
     let came = partial.length();
     let mut ready = WriteReady { from: came, ..WriteReady::default() };
     let mut known = None;
@@ -103,10 +94,8 @@ fn write_file(write: &FileWrite, worker: &mut Worker) -> Result<(), Failure> {
         ready.prefix = Some(hasher.finalize().to_hex().to_string());
         known = Some(hasher);
     }
-    if write.resume.is_some() {
-        // From here on the end of this process, however it comes about, leaves what came.
-        partial.keep();
-    }
+    // From here on the end of this process, however it comes about, leaves what came.
+    partial.keep();
     say(worker, &WriteAnswer::Ready(ready))?;
     let mut file =
         Incoming { write, target: &target, partial, known, hasher: None, entry: None, end: None };
@@ -348,14 +337,25 @@ impl Sink for Incoming<'_> {
 impl Incoming<'_> {
     /// Puts what has come whole in its place.
     fn place(mut self, worker: &mut Worker) -> Result<u64, Failure> {
-        let placed = self.try_place(worker);
-        if placed.is_err() {
-            self.partial.drop_it();
-        }
-        placed
+        let kept = match self.complete(worker) {
+            Ok(kept) => kept,
+            Err(failure) => {
+                self.partial.drop_it();
+                return Err(failure);
+            }
+        };
+        let replace = match self.write.existing {
+            Existing::Refuse => Replace::Never,
+            Existing::Replace | Existing::Keep => Replace::Allowed,
+        };
+        let target = self.target;
+        self.partial.place(&target.spot, replace)?;
+        target.spot.sync().map_err(|error| paths::describe(&error, &target.path))?;
+        Ok(kept)
     }
 
-    fn try_place(&mut self, worker: &mut Worker) -> Result<u64, Failure> {
+    /// Makes it whole, on the disk, and keeps a version of what it replaces. How many were kept.
+    fn complete(&mut self, worker: &mut Worker) -> Result<u64, Failure> {
         let target = self.target;
         let failed = |error: io::Error| paths::describe(&error, &target.path);
         self.partial.finish().map_err(failed)?;
@@ -372,21 +372,12 @@ impl Incoming<'_> {
                 format!("{} was changed while it was being written", target.path.display()),
             ));
         }
-        let replace = match self.write.existing {
-            Existing::Refuse => Replace::Never,
-            Existing::Replace | Existing::Keep => Replace::Allowed,
-        };
-        let mut kept = 0;
-        if !self.write.no_version
-            && let Some(now) = target.spot.look()?
-        {
-            // The new file is whole before the old one is kept, and that before the name changes
-            // hands.
-            let version = versions::keep(worker, &now, &target.path, FileDeed::Overwritten)?;
-            kept = u64::from(version.is_some());
+        if self.write.no_version {
+            return Ok(0);
         }
-        self.partial.place(&target.spot, replace)?;
-        target.spot.sync().map_err(failed)?;
-        Ok(kept)
+        // The new file is whole before the old one is kept, and that before the name changes hands.
+        let Some(now) = target.spot.look()? else { return Ok(0) };
+        let version = versions::keep(worker, &now, &target.path, FileDeed::Overwritten)?;
+        Ok(u64::from(version.is_some()))
     }
 }
