@@ -73,7 +73,8 @@ pub struct Tx {
     waiting: Vec<script::Statement>,
     /// Something was executed before what waited for it.
     disordered: bool,
-    committed: bool,
+    /// Committed, or rolled back and known to be.
+    is_over: bool,
 }
 
 impl Db {
@@ -228,7 +229,7 @@ impl Db {
             engine: self.engine,
             waiting: Vec::new(),
             disordered: false,
-            committed: false,
+            is_over: false,
         };
         tx.later(sqlx::query(statement))?;
         Ok(tx)
@@ -293,21 +294,31 @@ impl Tx {
     /// As [`Tx::commit`], with the answers to what was put down for it.
     ///
     /// # Errors
-    /// As [`Tx::commit`].
+    /// As [`Tx::commit`]. When it breaks a rule of the schema, nothing of it is done.
     pub async fn commit_answered(mut self) -> Result<Answers, DbError> {
         if self.disordered {
             return Err(DbError::Content("statements out of their order".to_owned()));
         }
         self.later(sqlx::query("COMMIT"))?;
-        let answers = self.send().await?;
-        self.committed = true;
-        Ok(answers)
+        let sent = self.send().await;
+        // Whatever else went wrong, the connection is not to be trusted.
+        self.is_over = match &sent {
+            Ok(_) => true,
+            Err(error) if error.constraint().is_some() => self.roll_back().await,
+            Err(_) => false,
+        };
+        sent
+    }
+
+    /// Whether that is known to have worked.
+    async fn roll_back(&mut self) -> bool {
+        sqlx::query("ROLLBACK").execute(&mut *self.conn).await.is_ok()
     }
 }
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.is_over {
             self.conn.spoil();
         }
     }

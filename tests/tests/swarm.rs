@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use reeve_protocol::JobId;
-use reeve_sdk::api::{Job, JobState};
+use reeve_sdk::api::{Job, JobState, Machine, MachineState, Page};
 use reeve_tests::proxy::Proxy;
 use reeve_tests::swarm::{Options, Script, Swarm};
 use reeve_tests::{Cluster, eventually};
@@ -45,8 +45,14 @@ fn wait_until_over(cluster: &Cluster, job: JobId) -> Job {
     cluster.job(job)
 }
 
-fn wait_until_all_online(swarm: &Swarm) {
+/// They learn that they are let in before others can see it.
+fn wait_until_all_online(cluster: &Cluster, swarm: &Swarm) {
     eventually("every agent has a session", LIMIT, || swarm.is_all_online());
+    eventually("every agent is seen to be online", LIMIT, || {
+        let machines: Page<Machine> = cluster.api.load("/api/machines?limit=1000");
+        machines.items.iter().filter(|machine| machine.state == MachineState::Online).count()
+            == AGENTS
+    });
 }
 
 /// Descriptors of the coordinator.
@@ -70,7 +76,7 @@ fn private_kib(cluster: &Cluster) -> u64 {
 fn everybody_does_a_part_once_though_the_coordinator_dies_in_the_middle() {
     let mut cluster = Cluster::start();
     let swarm = start(&cluster, cluster.coordinator.url());
-    wait_until_all_online(&swarm);
+    wait_until_all_online(&cluster, &swarm);
 
     let job = wait_until_over(&cluster, run_everywhere(&cluster).id);
     assert_eq!(job.state, JobState::Succeeded, "{job:?}");
@@ -86,7 +92,7 @@ fn everybody_does_a_part_once_though_the_coordinator_dies_in_the_middle() {
     assert!(unfinished > 0, "the job was over before the coordinator died");
     eventually("everybody has noticed", LIMIT, || swarm.counts().online == 0);
     cluster.coordinator.start();
-    wait_until_all_online(&swarm);
+    wait_until_all_online(&cluster, &swarm);
 
     let job = wait_until_over(&cluster, job.id);
     assert_eq!(job.state, JobState::Succeeded, "{job:?}");
@@ -110,8 +116,9 @@ fn sessions_that_come_and_go_leave_nothing_behind_in_the_coordinator() {
     let mut seen: Vec<u64> = Vec::new();
     for round in 1..=ROUNDS {
         eventually("everybody is there again", LIMIT, || {
-            swarm.counts().sessions >= round * AGENTS as u64 && swarm.is_all_online()
+            swarm.counts().sessions >= round * AGENTS as u64
         });
+        wait_until_all_online(&cluster, &swarm);
         let job = wait_until_over(&cluster, run_everywhere(&cluster).id);
         assert_eq!(job.counts.succeeded as usize, AGENTS, "{job:?}");
         eventually("no old connection is left", LIMIT, || {

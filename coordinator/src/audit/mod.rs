@@ -8,7 +8,7 @@ mod tests;
 use sha2::{Digest, Sha256};
 
 pub use routes::routes;
-pub use store::{Filter, list, record, record_later, verify};
+pub use store::{Filter, Head, list, record, record_later, verify};
 
 /// Something to put down.
 #[derive(Clone, Debug)]

@@ -10,6 +10,13 @@ use crate::db::{DbError, Tx};
 /// Entries read at a time while verifying.
 const VERIFY_BATCH: i64 = 1000;
 
+/// Where the chain ends, as somebody knows who recorded what is last in it.
+#[derive(Clone, Debug)]
+pub struct Head {
+    sequence: i64,
+    hash: [u8; 32],
+}
+
 /// Adds an entry in the caller's transaction: it is there exactly if what it tells of is.
 ///
 /// Transactions that record something run one after the other from here to their commit, so record
@@ -18,27 +25,27 @@ const VERIFY_BATCH: i64 = 1000;
 /// # Errors
 /// When the database fails.
 pub async fn record(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> {
-    record_later(tx, entry).await?;
+    record_later(tx, &mut None, entry).await?;
     tx.send().await.map(drop)
 }
 
-/// As [`record`], with the last of it put down to be sent with the commit.
+/// As [`record`], with the last of it put down to be sent with the commit. Behind a head that is
+/// known nothing is asked; should others have recorded since, the commit is a duplicate of
+/// [`SEQUENCE`], and nothing of it is done. `head` is the new one, once that is committed.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record_later(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> {
+pub async fn record_later(
+    tx: &mut Tx,
+    head: &mut Option<Head>,
+    entry: &Entry<'_>,
+) -> Result<(), DbError> {
+    let last = match head.take() {
+        Some(last) => last,
+        None => find_head(tx).await?,
+    };
     let at = jiff::Timestamp::now().as_microsecond();
-    let head = sqlx::query(
-        "insert into audit_head (id, sequence, hash) values (1, 1, $1)
-         on conflict (id) do update set sequence = audit_head.sequence + 1
-         returning sequence, hash",
-    )
-    .bind(GENESIS.as_slice());
-    let sent = tx.later(head)?;
-    let answers = tx.send().await?;
-    let head = answers.row(sent).ok_or_else(|| DbError::Content("no head of the audit".into()))?;
-    let sequence: i64 = head.try_get(0)?;
-    let previous: Vec<u8> = head.try_get(1)?;
+    let sequence = last.sequence + 1;
     let detail = entry.detail.to_string();
     let link = Link {
         sequence,
@@ -48,8 +55,13 @@ pub async fn record_later(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError>
         target: entry.target,
         detail: &detail,
     };
-    let hash = link.hash(&previous);
-    let entry = sqlx::query(
+    let hash = link.hash(&last.hash);
+    // The head first: whoever else records meanwhile waits here, and nowhere else.
+    let query = sqlx::query(
+        "update audit_head set sequence = $1, hash = $2 where id = 1 and sequence = $3",
+    );
+    tx.later(query.bind(sequence).bind(hash.as_slice()).bind(last.sequence))?;
+    let query = sqlx::query(
         "insert into audit (sequence, at, principal, action, target, detail, hash)
          values ($1, $2, $3, $4, $5, $6, $7)",
     )
@@ -60,9 +72,25 @@ pub async fn record_later(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError>
     .bind(entry.target)
     .bind(&*detail)
     .bind(hash.as_slice());
-    tx.later(entry)?;
-    tx.later(sqlx::query("update audit_head set hash = $1 where id = 1").bind(hash.as_slice()))?;
+    tx.later(query)?;
+    *head = Some(Head { sequence, hash });
     Ok(())
+}
+
+/// The end of the chain, which is nobody else's until the transaction is over.
+async fn find_head(tx: &mut Tx) -> Result<Head, DbError> {
+    let query = sqlx::query(
+        "insert into audit_head (id, sequence, hash) values (1, 0, $1)
+         on conflict (id) do update set sequence = audit_head.sequence
+         returning sequence, hash",
+    )
+    .bind(GENESIS.as_slice());
+    let sent = tx.later(query)?;
+    let answers = tx.send().await?;
+    let none = || DbError::Content("no head of the audit".to_owned());
+    let row = answers.row(sent).ok_or_else(none)?;
+    let hash: &[u8] = row.try_get(1)?;
+    Ok(Head { sequence: row.try_get(0)?, hash: hash.try_into().map_err(|_| none())? })
 }
 
 /// Which entries to list.

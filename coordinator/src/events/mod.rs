@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reeve_protocol::{JobId, MachineId, OperationId, Totals};
-use reeve_sdk::api::{Operation, TaskEvent};
+use reeve_sdk::api::{JobState, Operation, TaskEvent, Time};
 use tokio::sync::broadcast;
 
 pub use mailbox::Mailbox;
@@ -41,8 +41,21 @@ pub enum Change {
         /// Up to here, exclusive.
         durable: Totals,
     },
-    /// Many operations of a job changed at once; look at the database.
-    Job(JobId),
+    /// A job has ended, and with it every operation of it.
+    Job(JobEnd),
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobEnd {
+    /// Which.
+    pub job: JobId,
+    /// How.
+    pub state: JobState,
+    /// When.
+    pub finished: Time,
+    /// When somebody had asked for it to end.
+    pub cancel_requested: Option<Time>,
 }
 
 impl Change {
@@ -51,7 +64,8 @@ impl Change {
     pub fn job(&self) -> JobId {
         match self {
             Self::Operation(operation) => operation.job_id,
-            Self::Output { job, .. } | Self::Job(job) => *job,
+            Self::Output { job, .. } => *job,
+            Self::Job(end) => end.job,
         }
     }
 }

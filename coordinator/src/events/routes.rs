@@ -151,10 +151,10 @@ async fn describe(
                 "event": "output", "job_id": job, "operation_id": operation, "all": durable.all,
             })
         }),
-        Change::Job(job) => {
+        Change::Job(end) => {
             let visible = principal.scope.is_all()
-                || state.operations.find_job(principal, *job).await.is_ok();
-            visible.then(|| serde_json::json!({ "event": "job_update", "job_id": job }))
+                || state.operations.find_job(principal, end.job).await.is_ok();
+            visible.then(|| serde_json::json!({ "event": "job_update", "job_id": end.job }))
         }
     }
 }

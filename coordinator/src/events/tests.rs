@@ -1,7 +1,8 @@
 use reeve_protocol::{JobId, OperationId, Totals};
+use reeve_sdk::api::{JobState, Time};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::{Change, Hub, JOB_BACKLOG, LOOK_AT, Mailbox};
+use super::{Change, Hub, JOB_BACKLOG, JobEnd, LOOK_AT, Mailbox};
 
 fn output(job: JobId, all: u64) -> Change {
     let durable = Totals { all, ..Totals::default() };
@@ -43,7 +44,12 @@ async fn jobs_that_nobody_watches_any_more_are_forgotten() {
     assert!(hub.jobs().watched.len() <= 2 * LOOK_AT, "{}", hub.jobs().watched.len());
     let job = JobId::new();
     drop(hub.watch_job(job));
-    hub.tell(Change::Job(job));
+    hub.tell(Change::Job(JobEnd {
+        job,
+        state: JobState::Succeeded,
+        finished: Time::from_micros(0),
+        cancel_requested: None,
+    }));
     assert!(!hub.jobs().watched.contains_key(&job));
 }
 

@@ -318,6 +318,8 @@ impl Source {
                 self.news |= self.row.state != operation.state;
                 self.row = (*operation).clone();
             }
+            // Its operations were told of before.
+            Ok(Change::Job(_)) if self.row.state.is_terminal() => {}
             Ok(Change::Job(_)) | Err(RecvError::Lagged(_)) => {
                 if let Some(row) = self.operations.load(self.id).await? {
                     self.durable = row.durable;

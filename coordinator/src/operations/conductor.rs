@@ -5,6 +5,7 @@
 mod decide;
 mod machines;
 mod reconcile;
+mod record;
 mod state;
 
 use std::sync::Arc;
@@ -24,9 +25,10 @@ use super::row::{JobRow, OperationRow};
 use super::stdin::Stdins;
 use super::store;
 use crate::Clock;
+use crate::audit::Head;
 use crate::db::{Db, DbError};
 use crate::events::{Hub, Mailbox};
-use crate::fleet::Event;
+use crate::fleet::{Event, Fleet};
 use crate::machines::Registry;
 use crate::problem::ApiError;
 use state::Operation;
@@ -107,10 +109,13 @@ pub struct Conductor {
     pub(super) feeders: Feeders,
     pub(super) pipes: Pipes,
     pub(super) registry: Registry,
+    pub(super) fleet: Fleet,
     pub(super) writer: Mailbox<Command>,
     pub(super) closings: Mailbox<Closing>,
     pub(super) in_flight_limit: usize,
     pub(super) relay_budget: Budget,
+    /// The end of the audit as of the last commit; others may have recorded since.
+    pub(super) audit_head: Option<Head>,
     pub(super) book: Book,
 }
 

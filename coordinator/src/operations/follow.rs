@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use reeve_protocol::{JobId, OperationId, Totals};
 use reeve_sdk::api::follow::{FollowRequest, FrameKind, HEADER_BYTES, Header};
-use reeve_sdk::api::{Operation, OperationState};
+use reeve_sdk::api::{Job, JobCounts, Operation, OperationState};
 use serde::Serialize;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
@@ -16,7 +16,7 @@ use super::Operations;
 use super::output::{Part, Reader, StreamChoice};
 use super::relay::Reader as Relayed;
 use super::row::OperationRow;
-use crate::events::Change;
+use crate::events::{Change, JobEnd};
 use crate::problem::ApiError;
 use crate::users::Principal;
 
@@ -52,6 +52,12 @@ pub struct Follower {
     states_only: bool,
     /// Where output comes from that is not kept, if the viewer is the one who reads that.
     relayed: Option<Relayed>,
+    /// The job as it was told of first.
+    described: Option<Job>,
+    /// How it ended.
+    ended: Option<JobEnd>,
+    /// The operation whose end was sent last.
+    last: Option<Operation>,
     /// Operations whose end has not been sent.
     open: BTreeMap<OperationId, View>,
     /// Those of them with something to send, in turn.
@@ -117,6 +123,9 @@ impl Follower {
             offsets,
             states_only: request.states_only,
             relayed: None,
+            described: None,
+            ended: None,
+            last: None,
             open: BTreeMap::new(),
             ready: VecDeque::new(),
             out,
@@ -146,7 +155,10 @@ impl Follower {
         loop {
             self.pump().await?;
             if self.open.is_empty() {
-                self.send_job().await?;
+                match self.describe_end() {
+                    Some(job) => self.put_job(&job)?,
+                    None => self.send_job().await?,
+                }
                 self.frame(Header::about_job(FrameKind::End, 0), &[]);
                 self.flush().await?;
                 if let Some(reader) = &mut self.relayed {
@@ -205,9 +217,14 @@ impl Follower {
                     self.queue(id);
                 }
             }
-            Ok(Change::Job(_)) | Err(RecvError::Lagged(_)) => {
-                self.load_all(false).await?;
+            Ok(Change::Job(end)) => {
+                self.ended = Some(end);
+                // Its operations were told of before.
+                if self.open.values().any(|view| !view.row.state.is_terminal()) {
+                    self.load_all(false).await?;
+                }
             }
+            Err(RecvError::Lagged(_)) => self.load_all(false).await?,
             Err(RecvError::Closed) => return Err(Stop::Gone),
         }
         Ok(())
@@ -298,7 +315,7 @@ impl Follower {
                 self.queue(id);
             } else if ended {
                 self.send_operation(id)?;
-                self.open.remove(&id);
+                self.last = self.open.remove(&id).map(|view| view.row);
             }
             if self.chunk.len() > CHUNK_BYTES {
                 self.flush().await?;
@@ -317,7 +334,7 @@ impl Follower {
         if taken.parts.is_empty() {
             if self.open.get(&id).is_some_and(|view| view.row.state.is_terminal()) {
                 self.send_operation(id)?;
-                self.open.remove(&id);
+                self.last = self.open.remove(&id).map(|view| view.row);
             }
             return Ok(());
         }
@@ -380,10 +397,33 @@ impl Follower {
 
     async fn send_job(&mut self) -> Result<(), Stop> {
         let job = self.operations.describe_job(self.job).await?;
-        let payload = to_json(&job)?;
+        self.put_job(&job)?;
+        self.described = Some(job);
+        Ok(())
+    }
+
+    fn put_job(&mut self, job: &Job) -> Result<(), Stop> {
+        let payload = to_json(job)?;
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         self.frame(Header::about_job(FrameKind::Job, length), &payload);
         Ok(())
+    }
+
+    /// The job as it ended, where all that changed of it since it was described was told: one with one
+    /// operation.
+    fn describe_end(&mut self) -> Option<Job> {
+        let (end, last) = (self.ended?, self.last.take()?);
+        let mut job = self.described.take()?;
+        if job.single.as_ref()?.id != last.id || !last.state.is_terminal() {
+            return None;
+        }
+        job.counts = JobCounts { total: 1, ..JobCounts::default() };
+        *job.counts.of(last.state) = 1;
+        job.state = end.state;
+        job.finished = Some(end.finished);
+        job.cancel_requested = end.cancel_requested;
+        job.single = Some(Box::new(last));
+        Some(job)
     }
 
     fn frame(&mut self, header: Header, payload: &[u8]) {

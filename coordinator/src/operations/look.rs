@@ -61,7 +61,7 @@ impl Operations {
         key: &str,
     ) -> Result<Option<JobId>, ApiError> {
         let mut conn = self.0.db.reader().await?;
-        Ok(store::find_by_key(&mut conn, principal, key).await?.map(|(id, _)| id))
+        Ok(store::find_by_key(&mut conn, principal, key).await?.map(|asked| asked.job))
     }
 
     /// The first bytes of one stream, at most `limit` of them and none behind a gap, so that an

@@ -156,10 +156,12 @@ impl Operations {
             feeders,
             pipes: pipes.clone(),
             registry: machines.registry().clone(),
+            fleet: fleet.clone(),
             writer: writer.commands.clone(),
             closings: closings.clone(),
             relay_budget: relay_budget.clone(),
             in_flight_limit: limits.in_flight_per_machine as usize,
+            audit_head: None,
             book: conductor::Book::default(),
         };
         conductor.restore().await?;

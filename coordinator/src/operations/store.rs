@@ -11,9 +11,9 @@ use super::row::{Ending, OperationRow};
 use crate::db::{Answers, DbError, Sent, Tx};
 
 pub use jobs::{
-    JobFilter, count_jobs_running, counts, find_by_key, find_by_key_within, finish_job_if_done,
-    finish_job_later, forget_keys, insert_job, list_jobs, list_unfinished_jobs, load_job,
-    load_whole_job, request_job_cancel, use_upload,
+    Asked, JobFilter, ask_key, count_jobs_running, counts, find_by_key, finish_job_later,
+    forget_keys, insert_job, list_jobs, list_unfinished_jobs, load_job, load_whole_job,
+    read_job_end, read_key_answer, request_job_cancel, use_upload,
 };
 pub use read::{COLUMN_COUNT, COLUMNS, containment_text, read_operation};
 
@@ -65,14 +65,15 @@ pub fn insert_operations(tx: &mut Tx, rows: &[OperationRow]) -> Result<(), DbErr
     Ok(())
 }
 
-/// Queued → sent, naming the boot and journal it goes to. `false` when it was not queued any more.
-pub async fn mark_sent(
+/// Queued → sent, naming the boot and journal it goes to, with what is sent next: it has changed the
+/// operation, or that was not queued any more.
+pub fn mark_sent(
     tx: &mut Tx,
     id: OperationId,
     boot_id: &str,
     journal: JournalId,
     now_us: i64,
-) -> Result<bool, DbError> {
+) -> Result<Sent, DbError> {
     let query = sqlx::query(
         "update operations set state = 'sent', boot_id = $2, journal_id = $3, sent_us = $4,
                                updated_us = $4
@@ -82,8 +83,7 @@ pub async fn mark_sent(
     .bind(boot_id)
     .bind(journal.to_string())
     .bind(now_us);
-    let sent = tx.later(query)?;
-    Ok(tx.send().await?.changed(sent) == 1)
+    tx.later(query)
 }
 
 /// Sent → running, and how much output is durable, with what is sent next: the answer is the row, or

@@ -153,8 +153,8 @@ impl Operations {
         let found = store::find_by_key(&mut conn, &admission.job.principal, key).await?;
         drop(conn);
         match found {
-            Some((job, old)) if old == hash => {
-                Ok(Submitted::Job(Box::new(self.describe_job(job).await?)))
+            Some(before) if before.hash == hash => {
+                Ok(Submitted::Job(Box::new(self.describe_job(before.job).await?)))
             }
             _ => Err(taken()),
         }

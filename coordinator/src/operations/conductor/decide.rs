@@ -1,60 +1,25 @@
-//! Recording what was decided, together in one commit, and acting on it afterwards.
+//! Having recorded what was decided, and acting on it afterwards.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use http::StatusCode;
-use reeve_protocol::{Control, JobId, OperationId};
-use reeve_sdk::api::{OperationRequest, OperationState, Reason};
+use reeve_protocol::{Control, JobId};
+use reeve_sdk::api::OperationState;
 use tokio::sync::oneshot;
 
-use super::state::{Cancel, Pending, Phase};
-use super::{Admission, Admitted, CancelTarget, Conductor};
-use crate::audit;
-use crate::db::{DbError, Tx};
+use super::record::{Batch, Outcome, Refused};
+use super::state::Pending;
+use super::{Admission, Admitted, Conductor};
+use crate::db::DbError;
 use crate::events::Change;
-use crate::fleet::Session;
 use crate::operations::output::Command;
 use crate::operations::relay;
 use crate::operations::rollout::Progress;
-use crate::operations::row::{Ending, JobRow, OperationRow};
-use crate::operations::submit::redacted;
-use crate::operations::{store, terminals};
+use crate::operations::row::Ending;
 use crate::problem::ApiError;
 
 /// Commits in a row before the loop looks at its queues again.
 const MAX_ROUNDS: usize = 16;
-
-type Picked = Vec<(OperationId, Arc<Session>)>;
-
-/// What one commit holds.
-struct Batch {
-    admissions: Vec<Pending>,
-    cancels: Vec<Cancel>,
-    endings: Vec<(OperationId, Ending)>,
-    picked: Picked,
-    /// Jobs to be ended if nothing of them is open.
-    unfinished: BTreeSet<JobId>,
-}
-
-/// What one commit has changed.
-#[derive(Default)]
-struct Outcome {
-    admitted: Vec<Result<(JobRow, Vec<OperationRow>), ApiErrorOrExisting>>,
-    /// Not sent after all, because they were cancelled meanwhile.
-    unsent: BTreeSet<OperationId>,
-    ended: Vec<OperationRow>,
-    /// Operations to be told to end.
-    cancelled: Vec<(OperationId, String)>,
-    /// Per cancellation, whether there was anything to cancel.
-    cancel_found: Vec<bool>,
-    jobs_done: BTreeSet<JobId>,
-}
-
-enum ApiErrorOrExisting {
-    Error(ApiError),
-    Existing(JobId),
-}
 
 impl Conductor {
     /// A job to record: known here from now on, so that its operations get their places.
@@ -105,12 +70,7 @@ impl Conductor {
                 picked: self.pick(),
                 unfinished: std::mem::take(&mut self.book.unfinished),
             };
-            if batch.admissions.is_empty()
-                && batch.cancels.is_empty()
-                && batch.endings.is_empty()
-                && batch.picked.is_empty()
-                && batch.unfinished.is_empty()
-            {
+            if batch.is_empty() {
                 return;
             }
             match self.commit(&batch).await {
@@ -121,113 +81,6 @@ impl Conductor {
                 }
             }
         }
-    }
-
-    async fn commit(&self, batch: &Batch) -> Result<Outcome, DbError> {
-        let now_us = self.clock.micros();
-        let mut tx = self.db.begin_later().await?;
-        let mut outcome = Outcome::default();
-        let mut picked: HashMap<OperationId, &Arc<Session>> =
-            batch.picked.iter().map(|(id, session)| (*id, session)).collect();
-        let mut endings: HashMap<OperationId, &Ending> =
-            batch.endings.iter().map(|(id, ending)| (*id, ending)).collect();
-        for pending in &batch.admissions {
-            let admitted = record_job(
-                &mut tx,
-                &pending.admission,
-                &mut picked,
-                &mut endings,
-                now_us,
-                &mut outcome.jobs_done,
-            )
-            .await?;
-            outcome.admitted.push(admitted);
-        }
-        for cancel in &batch.cancels {
-            tx.send().await?;
-            let found =
-                self.record_cancel(&mut tx, cancel, &mut picked, now_us, &mut outcome).await?;
-            outcome.cancel_found.push(found);
-        }
-        for (id, session) in picked {
-            if !store::mark_sent(&mut tx, id, &session.boot_id, session.journal, now_us).await? {
-                outcome.unsent.insert(id);
-            }
-        }
-        let mut jobs = batch.unfinished.clone();
-        for (id, ending) in endings {
-            if let Some(row) = store::finish(&mut tx, id, ending, None, now_us).await? {
-                jobs.insert(row.job_id);
-                outcome.ended.push(row);
-            }
-        }
-        jobs.extend(outcome.ended.iter().map(|row| row.job_id));
-        for job in jobs {
-            if store::finish_job_if_done(&mut tx, job, now_us).await? {
-                outcome.jobs_done.insert(job);
-            }
-        }
-        tx.commit().await?;
-        Ok(outcome)
-    }
-
-    async fn record_cancel(
-        &self,
-        tx: &mut Tx,
-        cancel: &Cancel,
-        picked: &mut HashMap<OperationId, &Arc<Session>>,
-        now_us: i64,
-        outcome: &mut Outcome,
-    ) -> Result<bool, DbError> {
-        let (target, ids) = match cancel.target {
-            CancelTarget::Job(job) => {
-                if !store::request_job_cancel(tx, job, now_us).await? {
-                    return Ok(false);
-                }
-                let ids: Vec<_> = self
-                    .book
-                    .operations
-                    .iter()
-                    .filter(|(_, operation)| operation.job == job)
-                    .map(|(id, _)| *id)
-                    .collect();
-                (format!("job:{job}"), ids)
-            }
-            CancelTarget::Operation(id) => (format!("operation:{id}"), vec![id]),
-        };
-        let mut found = matches!(cancel.target, CancelTarget::Job(_));
-        for id in ids {
-            let Some(operation) = self.book.operations.get(&id) else { continue };
-            found = true;
-            // Its turn has come in this very batch: it was not sent yet, and now it is not.
-            let unsent = picked.remove(&id).is_some();
-            if unsent {
-                outcome.unsent.insert(id);
-            }
-            if unsent || matches!(operation.phase, Phase::Pending | Phase::Waiting) {
-                let ending = Ending::decided(
-                    OperationState::Cancelled,
-                    "cancelled",
-                    format!("cancelled before it started: {}", cancel.reason),
-                );
-                outcome.ended.extend(store::finish(tx, id, &ending, None, now_us).await?);
-            } else if store::request_cancel(tx, id, &cancel.reason, now_us).await?.is_some() {
-                outcome.cancelled.push((id, cancel.reason.clone()));
-            }
-        }
-        if found {
-            audit::record(
-                tx,
-                &audit::Entry {
-                    principal: &cancel.principal,
-                    action: "job.cancel",
-                    target: &target,
-                    detail: serde_json::json!({ "reason": cancel.reason }),
-                },
-            )
-            .await?;
-        }
-        Ok(found)
     }
 
     fn apply(&mut self, batch: Batch, outcome: Outcome) {
@@ -245,8 +98,8 @@ impl Conductor {
                 Err(refused) => {
                     self.book.withdraw(job.id, &operations);
                     let _ = pending.reply.send(match refused {
-                        ApiErrorOrExisting::Error(error) => Err(error),
-                        ApiErrorOrExisting::Existing(id) => Ok(Admitted::Existing(id)),
+                        Refused::With(error) => Err(error),
+                        Refused::Existing(id) => Ok(Admitted::Existing(id)),
                     });
                 }
             }
@@ -271,11 +124,15 @@ impl Conductor {
         for row in outcome.ended {
             self.writer.put(Command::Forget(row.id));
             self.hub.tell(Change::Operation(Arc::new(row.to_api())));
+            if !self.book.operations.contains_key(&row.id) {
+                // Nobody here knew its job, so that was not looked at.
+                self.book.unfinished.insert(row.job_id);
+            }
             self.forget(row.id, false);
         }
-        for job in outcome.jobs_done {
-            self.book.unfinished.remove(&job);
-            self.hub.tell(Change::Job(job));
+        for end in outcome.jobs_done {
+            self.book.unfinished.remove(&end.job);
+            self.hub.tell(Change::Job(end));
         }
         for (cancel, found) in batch.cancels.into_iter().zip(outcome.cancel_found) {
             let answer = if found {
@@ -326,84 +183,4 @@ impl Conductor {
             self.book.endings.push((operation, ending));
         }
     }
-}
-
-/// Writes a job with its operations in the states they are in by now.
-async fn record_job(
-    tx: &mut Tx,
-    admission: &Admission,
-    picked: &mut HashMap<OperationId, &Arc<Session>>,
-    endings: &mut HashMap<OperationId, &Ending>,
-    now_us: i64,
-    done: &mut BTreeSet<JobId>,
-) -> Result<Result<(JobRow, Vec<OperationRow>), ApiErrorOrExisting>, DbError> {
-    let mut job = admission.job.clone();
-    if let Some((key, hash)) = &admission.key
-        && let Some((existing, old_hash)) =
-            store::find_by_key_within(tx, &job.principal, key).await?
-    {
-        // It was given places before this was known; they are taken back with it.
-        for row in &admission.operations {
-            picked.remove(&row.id);
-            endings.remove(&row.id);
-        }
-        return Ok(Err(if old_hash == hash {
-            ApiErrorOrExisting::Existing(existing)
-        } else {
-            ApiErrorOrExisting::Error(ApiError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_mismatch",
-                "this Idempotency-Key was used for another request; use a new key",
-            ))
-        }));
-    }
-    if let Some(input) = &job.options.input
-        && !store::use_upload(tx, input.upload, now_us).await?
-    {
-        for row in &admission.operations {
-            picked.remove(&row.id);
-            endings.remove(&row.id);
-        }
-        return Ok(Err(ApiErrorOrExisting::Error(crate::uploads::not_found(input.upload))));
-    }
-    let mut rows = admission.operations.clone();
-    for row in &mut rows {
-        if let Some(session) = picked.remove(&row.id) {
-            row.state = OperationState::Sent;
-            row.boot_id = Some(session.boot_id.clone());
-            row.journal_id = Some(session.journal);
-            row.sent_us = Some(now_us);
-        } else if let Some(ending) = endings.remove(&row.id) {
-            row.state = ending.state;
-            row.finished_us = Some(now_us);
-            row.reason = ending.reason.as_ref().map(|reason| Reason {
-                code: reason.code.clone(),
-                message: reason.message.clone(),
-            });
-        }
-    }
-    if rows.iter().all(|row| row.state.is_terminal()) {
-        job.state = reeve_sdk::api::JobState::Failed;
-        job.finished_us = Some(now_us);
-        done.insert(job.id);
-    }
-    store::insert_job(tx, &job, admission.key.as_ref())?;
-    store::insert_operations(tx, &rows)?;
-    if let OperationRequest::OpenTerminal(asked) = redacted(&job.operation) {
-        tx.send().await?;
-        for row in &rows {
-            terminals::store::insert(tx, row.id, &job.principal, &asked, now_us).await?;
-        }
-    }
-    audit::record_later(
-        tx,
-        &audit::Entry {
-            principal: &job.principal,
-            action: "job.create",
-            target: &format!("job:{}", job.id),
-            detail: admission.detail.clone(),
-        },
-    )
-    .await?;
-    Ok(Ok((job, rows)))
 }

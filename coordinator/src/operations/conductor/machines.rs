@@ -136,7 +136,10 @@ impl Conductor {
                 continue;
             }
             let machine = self.book.machines.entry(operation.machine).or_default();
-            if machine.session.is_none() && !waits {
+            if machine.session.is_none() && !waits && self.fleet.is_online(operation.machine) {
+                // Everybody sees that it is here, and this loop will in a moment.
+                machine.gone_us = self.clock.micros();
+            } else if machine.session.is_none() && !waits {
                 let ending = unreachable(&self.registry, operation);
                 self.book.endings.push((operation_id, ending));
                 continue;

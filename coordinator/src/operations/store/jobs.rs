@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use reeve_protocol::{JobId, UploadId};
-use reeve_sdk::api::{JobCounts, JobState, OperationState};
+use reeve_sdk::api::{JobCounts, JobState, OperationState, Time};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
@@ -11,7 +11,8 @@ use super::super::approved::Approved;
 use super::super::row::{JobRow, OperationRow};
 use super::read::{COLUMNS as OPERATION_COLUMNS, parse, read_operation};
 use super::signed;
-use crate::db::{Conn, DbError, Sent, Tx};
+use crate::db::{Answers, Conn, DbError, Sent, Tx};
+use crate::events::JobEnd;
 
 const COLUMNS: &str = "id, principal, selector, operation, rollout, output_limit, expires_us, \
                        state, created_us, finished_us, cancel_requested_us, approval, options";
@@ -67,31 +68,40 @@ pub async fn use_upload(tx: &mut Tx, id: UploadId, now_us: i64) -> Result<bool, 
     Ok(tx.send().await?.changed(sent) == 1)
 }
 
-/// The job somebody asked for with this key, and the hash of what they asked then.
+/// What somebody asked for with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What came of it.
+    pub job: JobId,
+    /// The hash of what they asked then.
+    pub hash: Vec<u8>,
+}
+
+/// What somebody asked for with this key.
 pub async fn find_by_key(
     conn: &mut AnyConnection,
     principal: &str,
     key: &str,
-) -> Result<Option<(JobId, Vec<u8>)>, DbError> {
+) -> Result<Option<Asked>, DbError> {
     let row = sqlx::query(BY_KEY).bind(principal).bind(key).fetch_optional(conn).await?;
     row.as_ref().map(read_key).transpose()
 }
 
-/// As [`find_by_key`] in a transaction that may not have begun.
-pub async fn find_by_key_within(
-    tx: &mut Tx,
-    principal: &str,
-    key: &str,
-) -> Result<Option<(JobId, Vec<u8>)>, DbError> {
-    let sent = tx.later(sqlx::query(BY_KEY).bind(principal).bind(key))?;
-    tx.send().await?.row(sent).map(read_key).transpose()
+/// As [`find_by_key`], with what is sent next: see [`read_key_answer`].
+pub fn ask_key(tx: &mut Tx, principal: &str, key: &str) -> Result<Sent, DbError> {
+    tx.later(sqlx::query(BY_KEY).bind(principal).bind(key))
+}
+
+/// The answer to [`ask_key`].
+pub fn read_key_answer(answers: &Answers, sent: Sent) -> Result<Option<Asked>, DbError> {
+    answers.row(sent).map(read_key).transpose()
 }
 
 const BY_KEY: &str =
     "select id, request_hash from jobs where principal = $1 and idempotency_key = $2";
 
-fn read_key(row: &AnyRow) -> Result<(JobId, Vec<u8>), DbError> {
-    Ok((parse(&row.try_get::<String, _>(0)?)?, row.try_get(1)?))
+fn read_key(row: &AnyRow) -> Result<Asked, DbError> {
+    Ok(Asked { job: parse(&row.try_get::<String, _>(0)?)?, hash: row.try_get(1)? })
 }
 
 /// Forgets `Idempotency-Key`s of jobs made before a time.
@@ -106,13 +116,7 @@ pub async fn forget_keys(tx: &mut Tx, before_us: i64) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Ends a job if all its operations have ended. Whether it did.
-pub async fn finish_job_if_done(tx: &mut Tx, id: JobId, now_us: i64) -> Result<bool, DbError> {
-    let sent = finish_job_later(tx, id, now_us)?;
-    Ok(tx.send().await?.changed(sent) == 1)
-}
-
-/// As [`finish_job_if_done`], with what is sent next: it has changed the job, or not.
+/// Ends a job if all its operations have ended, with what is sent next: see [`read_job_end`].
 pub fn finish_job_later(tx: &mut Tx, id: JobId, now_us: i64) -> Result<Sent, DbError> {
     let query = sqlx::query(
         "update jobs set finished_us = $2, state = case
@@ -123,11 +127,23 @@ pub fn finish_job_later(tx: &mut Tx, id: JobId, now_us: i64) -> Result<Sent, DbE
          where id = $1 and state = 'running'
            and not exists (select 1 from operations where state = 'queued' and job_id = $1)
            and not exists (select 1 from operations where state = 'sent' and job_id = $1)
-           and not exists (select 1 from operations where state = 'running' and job_id = $1)",
+           and not exists (select 1 from operations where state = 'running' and job_id = $1)
+         returning id, state, finished_us, cancel_requested_us",
     )
     .bind(id.to_string())
     .bind(now_us);
     tx.later(query)
+}
+
+/// The answer to [`finish_job_later`]: how it has ended, if it just has.
+pub fn read_job_end(answers: &Answers, sent: Sent) -> Result<Option<JobEnd>, DbError> {
+    let Some(row) = answers.row(sent) else { return Ok(None) };
+    Ok(Some(JobEnd {
+        job: parse(&row.try_get::<String, _>(0)?)?,
+        state: read_state(row.try_get(1)?)?,
+        finished: Time::from_micros(row.try_get(2)?),
+        cancel_requested: row.try_get::<Option<i64>, _>(3)?.map(Time::from_micros),
+    }))
 }
 
 /// Jobs that have not ended and of which nothing is open, for a coordinator that starts.
@@ -250,16 +266,20 @@ fn read(row: &AnyRow) -> Result<JobRow, DbError> {
         rollout: serde_json::from_str(&rollout).map_err(|_| content("rollout"))?,
         output_limit: u64::try_from(row.try_get::<i64, _>(5)?).unwrap_or_default(),
         expires_us: row.try_get(6)?,
-        state: [JobState::Running, JobState::Succeeded, JobState::Failed, JobState::Cancelled]
-            .into_iter()
-            .find(|each| state_text(*each) == state)
-            .ok_or_else(|| content("state"))?,
+        state: read_state(&state)?,
         created_us: row.try_get(8)?,
         finished_us: row.try_get(9)?,
         cancel_requested_us: row.try_get(10)?,
         approval: row.try_get::<Option<&str>, _>(11)?.map(Approved::from_text),
         options: serde_json::from_str(row.try_get(12)?).map_err(|_| content("options"))?,
     })
+}
+
+fn read_state(text: &str) -> Result<JobState, DbError> {
+    [JobState::Running, JobState::Succeeded, JobState::Failed, JobState::Cancelled]
+        .into_iter()
+        .find(|each| state_text(*each) == text)
+        .ok_or_else(|| DbError::Content("jobs.state".to_owned()))
 }
 
 fn state_text(state: JobState) -> &'static str {

@@ -45,15 +45,15 @@ pub struct Filter {
 /// Sizes recorded of one terminal. Dragging the edge of a window for an hour stays below.
 const MAX_SIZES: i64 = 10_000;
 
-/// Adds one.
-pub async fn insert(
+/// Adds one, with what is sent next.
+pub fn insert(
     tx: &mut Tx,
     id: OperationId,
     opened_by: &str,
     request: &OpenTerminal,
     now_us: i64,
 ) -> Result<(), DbError> {
-    sqlx::query(
+    let query = sqlx::query(
         "insert into terminals (operation_id, opened_by, request, recorded, width, height)
          values ($1, $2, $3, $4, $5, $6)",
     )
@@ -62,11 +62,10 @@ pub async fn insert(
     .bind(serde_json::to_string(request).unwrap_or_default())
     .bind(i64::from(request.record))
     .bind(i64::from(request.columns))
-    .bind(i64::from(request.rows))
-    .execute(&mut **tx)
-    .await?;
+    .bind(i64::from(request.rows));
+    tx.later(query)?;
     let first = Size { at_us: now_us, all_from: 0, columns: request.columns, rows: request.rows };
-    insert_size(tx, id, first).await
+    insert_size(tx, id, first)
 }
 
 /// Notes that it has another size. Nothing when it has it already.
@@ -80,11 +79,15 @@ pub async fn resize(tx: &mut Tx, id: OperationId, size: Size) -> Result<(), DbEr
     .bind(i64::from(size.rows))
     .execute(&mut **tx)
     .await?;
-    if changed.rows_affected() == 1 { insert_size(tx, id, size).await } else { Ok(()) }
+    if changed.rows_affected() == 1 {
+        insert_size(tx, id, size)?;
+        tx.send().await?;
+    }
+    Ok(())
 }
 
-async fn insert_size(tx: &mut Tx, id: OperationId, size: Size) -> Result<(), DbError> {
-    sqlx::query(
+fn insert_size(tx: &mut Tx, id: OperationId, size: Size) -> Result<(), DbError> {
+    let query = sqlx::query(
         "insert into terminal_sizes (operation_id, number, at_us, all_from, width, height)
          select $1, cast(coalesce(max(number), 0) + 1 as bigint), $2, $3, $4, $5
          from terminal_sizes where operation_id = $1
@@ -95,9 +98,8 @@ async fn insert_size(tx: &mut Tx, id: OperationId, size: Size) -> Result<(), DbE
     .bind(i64::try_from(size.all_from).unwrap_or(i64::MAX))
     .bind(i64::from(size.columns))
     .bind(i64::from(size.rows))
-    .bind(MAX_SIZES)
-    .execute(&mut **tx)
-    .await?;
+    .bind(MAX_SIZES);
+    tx.later(query)?;
     Ok(())
 }
 

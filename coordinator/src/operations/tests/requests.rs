@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures_util::future::join_all;
 use reeve_protocol::{Control, Kind, Outcome};
-use reeve_sdk::api::{AuditEntry, Job, JobState, OperationState, Page};
+use reeve_sdk::api::{AuditEntry, AuditVerdict, Job, JobState, OperationState, Page};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -43,6 +43,38 @@ async fn hundred_requests_with_one_key_make_one_job() {
         assert_ne!(hers.id, jobs[0].id);
         let audit: Page<AuditEntry> = site.get("/api/audit?action=job.create").await;
         assert_eq!(audit.items.len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn jobs_between_what_others_record_are_recorded_once_and_in_the_chain() {
+    on_each_engine(|site| async move {
+        let _agent = site.online("web-1").await;
+        let ask = |body: Value| {
+            let request = site.server.request_as(&site.admin, Method::POST, "/api/jobs");
+            request.header("idempotency-key", "once").json(&body)
+        };
+        let later = with(shell("web-1"), json!({ "wait_ms": 5000 }));
+        site.submit(&shell("web-1")).await;
+        // From here on the conductor believes to know the end of the chain.
+        site.add_user("grace", reeve_sdk::api::Role::Operator, "@all").await;
+        let job: Job = sent(ask(shell("web-1"))).await;
+        assert_eq!(sent::<Job>(ask(shell("web-1"))).await.id, job.id);
+        site.submit(&shell("web-1")).await;
+        assert_eq!(sent::<Job>(ask(shell("web-1"))).await.id, job.id);
+        refused(ask(later), StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch").await;
+        site.add_user("mary", reeve_sdk::api::Role::Operator, "@all").await;
+        site.submit(&shell("web-1")).await;
+        assert_eq!(site.get::<Page<Job>>("/api/jobs").await.items.len(), 4);
+        let audit: Page<AuditEntry> = site.get("/api/audit?action=job.create").await;
+        assert_eq!(audit.items.len(), 4);
+        let verdict: AuditVerdict = site.get("/api/audit/verify").await;
+        assert!(verdict.intact, "{verdict:?}");
+        assert_eq!(i64::try_from(verdict.entries).expect("few"), {
+            let last: Page<AuditEntry> = site.get("/api/audit?limit=1").await;
+            last.items[0].sequence
+        });
     })
     .await;
 }

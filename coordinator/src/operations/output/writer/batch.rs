@@ -1,13 +1,13 @@
 //! What a batch is: collected from what has come in, and told to everybody once it is durable.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use reeve_protocol::{Acknowledge, Credit, JobId, OperationId, Totals};
 
 use super::super::recent::Fresh;
 use super::super::segments::Place;
 use super::{CREDIT_BUDGET, Closing, Writer};
-use crate::events::Change;
+use crate::events::{Change, JobEnd};
 use crate::operations::row::{Ending, OperationRow};
 
 /// What a batch holds of one operation.
@@ -29,7 +29,7 @@ pub struct Committed {
     /// When it was committed, microseconds since 1970.
     pub at_us: i64,
     pub rows: Vec<OperationRow>,
-    pub jobs_done: BTreeSet<JobId>,
+    pub jobs_done: BTreeMap<JobId, JobEnd>,
 }
 
 impl Writer {
@@ -137,13 +137,13 @@ impl Writer {
         for entry in entries {
             if let Some(ending) = &entry.ending {
                 let (operation, state) = (entry.operation, ending.state);
-                let job_done = committed.jobs_done.contains(&entry.job);
+                let job_done = committed.jobs_done.contains_key(&entry.job);
                 self.closings.put(Closing::Ended { operation, state, job_done });
                 self.forget(operation);
             }
         }
-        for job in committed.jobs_done {
-            self.hub.tell(Change::Job(job));
+        for end in committed.jobs_done.into_values() {
+            self.hub.tell(Change::Job(end));
         }
     }
 }

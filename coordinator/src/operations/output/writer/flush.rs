@@ -1,6 +1,6 @@
 //! Making a batch durable: segments first, then one commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ impl Sink {
             return Ok(Committed {
                 at_us: self.clock.micros(),
                 rows: Vec::new(),
-                jobs_done: BTreeSet::new(),
+                jobs_done: BTreeMap::new(),
             });
         }
         if !*written {
@@ -156,15 +156,18 @@ impl Sink {
         }
         let mut finished = Vec::with_capacity(ended_jobs.len());
         for job in ended_jobs {
-            finished.push((job, rows::finish_job_later(&mut tx, job, now_us)?));
+            finished.push(rows::finish_job_later(&mut tx, job, now_us)?);
         }
         let answers = tx.commit_answered().await?;
         let changed = changes.into_iter().map(|sent| rows::read_answer(&answers, sent));
-        let done = finished.into_iter().filter(|(_, sent)| answers.changed(*sent) == 1);
+        let done = finished.into_iter().map(|sent| rows::read_job_end(&answers, sent));
         Ok(Committed {
             at_us: now_us,
             rows: changed.filter_map(Result::transpose).collect::<Result<_, _>>()?,
-            jobs_done: done.map(|(job, _)| job).collect(),
+            jobs_done: done
+                .filter_map(Result::transpose)
+                .map(|end| end.map(|end| (end.job, end)))
+                .collect::<Result<_, DbError>>()?,
         })
     }
 }
