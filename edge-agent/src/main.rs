@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         };
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == nursery::WORD) {
-        return nursery::run(keeper::run, keeper::refuse).unwrap_or(ExitCode::FAILURE);
+        return nursery::run(keeper::keep, keeper::refuse).unwrap_or(ExitCode::FAILURE);
     }
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == worker::WORD) {

@@ -467,13 +467,13 @@ impl Agent {
             .collect()
     }
 
-    /// Waits for the process that makes its keepers.
+    /// Waits for the process that makes its keepers, and the one that it holds ready.
     ///
     /// # Panics
-    /// When there is none within 10 seconds.
+    /// When they are not there within 10 seconds.
     #[must_use]
     #[track_caller]
-    pub fn nursery(&self) -> Process {
+    pub fn nursery(&self) -> [Process; 2] {
         let state = self.state.to_string_lossy().into_owned();
         eventually_some("the agent has a nursery", Duration::from_secs(10), || {
             let is_ours = |process: &Process| {
@@ -481,7 +481,9 @@ impl Agent {
                 words.get(1).is_some_and(|word| word == "warm")
                     && words.get(2).is_some_and(|folder| folder.starts_with(&state))
             };
-            processes::list().into_iter().find(is_ours)
+            let mut found: Vec<_> = processes::list().into_iter().filter(is_ours).collect();
+            found.sort_by_key(|process| process.parent != self.pid());
+            <[Process; 2]>::try_from(found).ok().filter(|[first, _]| first.parent == self.pid())
         })
     }
 

@@ -265,9 +265,9 @@ fn keeper_that_stands_still_at_any_stage_loses_nothing() {
 
 /// An operation that the machine has journalled, while the one who makes its keepers stands still:
 /// nothing of it can run yet.
-fn journalled_without_a_keeper() -> (Scene, Process) {
+fn journalled_without_a_keeper() -> (Scene, [Process; 2]) {
     let mut scene = Scene::new();
-    let nursery = scene.web.nursery();
+    let [nursery, _] = scene.web.nursery();
     let ask_for_parent = ["run", "web-1", "--", "sh", "-c", "grep PPid /proc/$PPID/status"];
     eventually("keepers come from there", LIMIT, || {
         let said = scene.cluster.reeve(ask_for_parent).expect_code(0).text();
@@ -277,27 +277,34 @@ fn journalled_without_a_keeper() -> (Scene, Process) {
     let journal = scene.web.state().join("journal");
     let length = || fs::metadata(&journal).expect("a journal").len();
     let before = length();
-    nursery.signal(Signal::SIGSTOP);
+    let makers = scene.web.nursery();
+    signal_all(&makers, Signal::SIGSTOP);
     scene.submit();
     eventually("it is in the journal", LIMIT, || length() > before);
     assert!(!scene.starts.exists());
-    (scene, nursery)
+    (scene, makers)
+}
+
+fn signal_all(makers: &[Process], signal: Signal) {
+    for maker in makers {
+        maker.signal(signal);
+    }
 }
 
 #[test]
 fn agent_killed_before_anybody_kept_its_command_runs_it_after_the_restart() {
-    let (mut scene, nursery) = journalled_without_a_keeper();
+    let (mut scene, makers) = journalled_without_a_keeper();
     scene.web.kill9();
-    nursery.signal(Signal::SIGKILL);
+    signal_all(&makers, Signal::SIGKILL);
     scene.web.start_without_waiting();
     scene.expect_whole();
 }
 
 #[test]
 fn agent_killed_before_anybody_kept_a_cancelled_command_runs_nothing_of_it() {
-    let (mut scene, nursery) = journalled_without_a_keeper();
+    let (mut scene, makers) = journalled_without_a_keeper();
     scene.web.kill9();
-    nursery.signal(Signal::SIGKILL);
+    signal_all(&makers, Signal::SIGKILL);
     let job = scene.job.expect("a job was asked for");
     let path = format!("/api/jobs/{job}/cancel");
     let job: Job = scene.cluster.api.post(&path, &CancelRequest::default()).json();
@@ -314,18 +321,18 @@ fn agent_killed_before_anybody_kept_a_cancelled_command_runs_nothing_of_it() {
 
 #[test]
 fn keeper_that_comes_only_after_its_agents_death_starts_nothing_twice() {
-    let (mut scene, nursery) = journalled_without_a_keeper();
+    let (mut scene, makers) = journalled_without_a_keeper();
     scene.web.kill9();
     // The next agent may not take its silence for its death.
     scene.web.start_without_waiting();
     scene.web.wait_until(MachineState::Online);
-    nursery.signal(Signal::SIGCONT);
+    signal_all(&makers, Signal::SIGCONT);
     scene.expect_whole();
 }
 
 #[test]
 fn keepers_maker_killed_before_anybody_kept_a_command_costs_it_nothing() {
-    let (scene, nursery) = journalled_without_a_keeper();
-    nursery.signal(Signal::SIGKILL);
+    let (scene, makers) = journalled_without_a_keeper();
+    signal_all(&makers, Signal::SIGKILL);
     scene.expect_whole();
 }

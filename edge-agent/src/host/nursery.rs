@@ -1,29 +1,36 @@
 //! Keepers held ready. Loading a program and linking it takes as long as everything else a keeper
-//! does before its command runs; so one small process of one thread has that behind it and forks a
-//! keeper whenever it is asked. It ends when the agent does, and the keepers go on.
+//! does before its command runs; so one small process of one thread has that behind it and forks
+//! the next keeper, which waits for the request. Both end when the agent does, and the keepers that
+//! have their requests go on.
 //!
 //! Each request is one message (unix(7), `SOCK_SEQPACKET`): the operation's folder, and with it the
 //! keeper's connection and lock (`SCM_RIGHTS`).
 
 #![allow(unsafe_code, reason = "fork, and the place where this process's arguments are")]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, fork};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
+use rustix::pipe::PipeFlags;
+
+use super::pipe;
+use super::setup::{self, Inherited};
 
 /// The word behind the program's name that makes it a nursery. As long as [`KEEP`], which takes its
 /// place in a keeper.
@@ -31,6 +38,9 @@ pub const WORD: &str = "warm";
 
 /// The word of a keeper.
 const KEEP: &str = "keep";
+
+/// After one that was held ready ended for nothing, before the next.
+const BETWEEN_LOSSES: Duration = Duration::from_millis(100);
 
 /// Longest name of a folder: what a path may have (`PATH_MAX`).
 const FOLDER_BYTES: usize = 4096;
@@ -85,53 +95,129 @@ impl Nursery {
 }
 
 /// What a nursery does: `keep` runs a keeper in a process of its own, `refuse` tells that none could
-/// be made.
+/// be made. The next one is made before it is asked for, and waits for the request itself.
 ///
 /// # Errors
 /// What the kernel says; whoever asked makes keepers otherwise then.
 pub fn run(
-    keep: impl Fn(&OsStr) -> io::Result<()>,
+    keep: impl Fn(&OsStr, Inherited) -> io::Result<()>,
     refuse: impl Fn(&OsStr, UnixStream, &io::Error),
 ) -> io::Result<ExitCode> {
     let requests = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let title = find_title();
+    setup::make_way_for_children();
     // Keepers that end leave nothing behind that anybody would have to wait for.
     // SAFETY: no handler of ours is set.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
-    let mut folder = vec![0; FOLDER_BYTES];
-    while let Some((length, stream, lock)) = take(&requests, &mut folder)? {
-        let folder = OsStr::from_bytes(folder.get(..length).unwrap_or_default());
+    loop {
+        let (taken, told) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // SAFETY: this process has one thread, so the child may do whatever this one could.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
-                // SAFETY: as above; a keeper has to hear of its children's ends.
-                unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
-                rustix::stdio::dup2_stdin(&stream)?;
-                rustix::stdio::dup2_stdout(&lock)?;
-                if let Some(title) = &title {
-                    title.set(folder);
-                }
-                // All other descriptors are closed by their numbers: nothing here may be dropped.
-                let kept = keep(folder);
-                std::process::exit(i32::from(kept.is_err()));
+                drop(taken);
+                end_with(wait_and_keep(requests, told, title.as_ref(), &keep));
             }
-            Ok(ForkResult::Parent { .. }) => {}
-            Err(errno) => refuse(folder, stream, &errno.into()),
+            Ok(ForkResult::Parent { .. }) => {
+                drop(told);
+                if !is_told(&taken) {
+                    if is_over(&requests) {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    // It was killed, or could not even wait.
+                    pipe::pause(BETWEEN_LOSSES);
+                }
+            }
+            Err(_) => {
+                drop((taken, told));
+                // There may be one again when it is needed.
+                let Some(request) = take(&requests)? else { return Ok(ExitCode::SUCCESS) };
+                // SAFETY: as above.
+                match unsafe { fork() } {
+                    Ok(ForkResult::Child) => {
+                        drop(requests);
+                        end_with(
+                            become_keeper().and_then(|()| keep_for(request, title.as_ref(), &keep)),
+                        );
+                    }
+                    Ok(ForkResult::Parent { .. }) => {}
+                    Err(errno) => refuse(&request.folder, request.agent, &errno.into()),
+                }
+            }
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-/// The next request: how long the folder's name is, the keeper's connection, its lock. Nothing when
-/// the agent is gone.
-fn take(requests: &OwnedFd, folder: &mut [u8]) -> io::Result<Option<(usize, UnixStream, OwnedFd)>> {
+fn end_with(kept: io::Result<()>) -> ! {
+    std::process::exit(i32::from(kept.is_err()))
+}
+
+/// What the process that is held ready does: `told` is told once it has its request.
+fn wait_and_keep(
+    requests: OwnedFd,
+    told: OwnedFd,
+    title: Option<&Title>,
+    keep: impl Fn(&OsStr, Inherited) -> io::Result<()>,
+) -> io::Result<()> {
+    become_keeper()?;
+    let Some(request) = take(&requests)? else { return Ok(()) };
+    // Whoever is to make the next one is gone, perhaps.
+    let _ = rustix::io::write(&told, b"x");
+    drop((requests, told));
+    keep_for(request, title, keep)
+}
+
+/// All that can be done before it is known for whom.
+fn become_keeper() -> io::Result<()> {
+    // SAFETY: no handler of ours is set. A keeper has to hear of its children's ends.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    setup::stand_alone()
+}
+
+fn keep_for(
+    request: Asked,
+    title: Option<&Title>,
+    keep: impl Fn(&OsStr, Inherited) -> io::Result<()>,
+) -> io::Result<()> {
+    if let Some(title) = title {
+        title.set(&request.folder);
+    }
+    keep(&request.folder, Inherited { agent: request.agent, lock: request.lock })
+}
+
+/// Waits until the process held ready has got its request. `false` when it ended without.
+fn is_told(taken: &OwnedFd) -> bool {
+    let mut byte = [0];
+    matches!(retry_on_intr(|| rustix::io::read(taken, &mut byte)), Ok(1))
+}
+
+/// Whether the agent is gone, and all that it asked for was taken.
+fn is_over(requests: &OwnedFd) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let mut byte = [0];
+    match retry_on_intr(|| recv(requests, &mut byte, flags)) {
+        Ok((_, length)) => length == 0,
+        Err(error) => error != Errno::AGAIN,
+    }
+}
+
+/// Somebody asked for a keeper.
+struct Asked {
+    /// The operation's.
+    folder: OsString,
+    agent: UnixStream,
+    lock: OwnedFd,
+}
+
+/// The next request. Nothing when the agent is gone.
+fn take(requests: &OwnedFd) -> io::Result<Option<Asked>> {
+    let mut folder = vec![0; FOLDER_BYTES];
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut name = [IoSliceMut::new(folder)];
+        let mut name = [IoSliceMut::new(&mut folder)];
         let received = match recvmsg(requests, &mut name, &mut control, RecvFlags::CMSG_CLOEXEC) {
             Ok(received) => received,
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         };
         if received.bytes == 0 {
@@ -141,8 +227,10 @@ fn take(requests: &OwnedFd, folder: &mut [u8]) -> io::Result<Option<(usize, Unix
             RecvAncillaryMessage::ScmRights(rights) => rights.collect::<Vec<_>>(),
             _ => Vec::new(),
         });
-        if let (Some(stream), Some(lock)) = (rights.next(), rights.next()) {
-            return Ok(Some((received.bytes, stream.into(), lock)));
+        if let (Some(agent), Some(lock)) = (rights.next(), rights.next()) {
+            folder.truncate(received.bytes);
+            let folder = OsString::from_vec(folder);
+            return Ok(Some(Asked { folder, agent: agent.into(), lock }));
         }
     }
 }

@@ -19,14 +19,11 @@ pub struct Inherited {
     pub lock: OwnedFd,
 }
 
-/// Detaches this process from whoever started it and takes over what it was handed.
+/// Takes over what this process was handed, and makes it stand alone.
 ///
 /// # Errors
 /// What the kernel says; the process cannot do its work then.
 pub fn detach() -> io::Result<Inherited> {
-    // Already the leader of a session when started by hand; that is fine.
-    let _ = rustix::process::setsid();
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // SAFETY: close_range touches nothing but descriptors, and nothing of ours is open above 2 yet.
     unsafe {
         nix::libc::syscall(nix::libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
@@ -36,6 +33,19 @@ pub fn detach() -> io::Result<Inherited> {
     let (first, second) = unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1)) };
     let agent = rustix::io::fcntl_dupfd_cloexec(&first, 3)?;
     let lock = rustix::io::fcntl_dupfd_cloexec(&second, 3)?;
+    stand_alone()?;
+    std::mem::forget((first, second));
+    Ok(Inherited { agent: UnixStream::from(agent), lock })
+}
+
+/// Detaches this process from whoever started it; nothing of its standard input and output stays.
+///
+/// # Errors
+/// As [`detach`].
+pub fn stand_alone() -> io::Result<()> {
+    // Already the leader of a session when started by hand; that is fine.
+    let _ = rustix::process::setsid();
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let null = rustix::fs::open(
         "/dev/null",
         rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
@@ -44,9 +54,19 @@ pub fn detach() -> io::Result<Inherited> {
     rustix::stdio::dup2_stdin(null.as_fd())?;
     rustix::stdio::dup2_stdout(null.as_fd())?;
     rustix::stdio::dup2_stderr(null.as_fd())?;
-    std::mem::forget((first, second));
-    std::env::set_current_dir("/")?;
-    Ok(Inherited { agent: UnixStream::from(agent), lock })
+    std::env::set_current_dir("/")
+}
+
+/// Lets a process that makes others make way for them: it does not push them from the processor
+/// they have just been given (sched(7), `SCHED_BATCH`). Only faster, so errors do not matter.
+pub fn make_way_for_children() {
+    // SAFETY: all zero is a priority of this policy.
+    let usual: nix::libc::sched_param = unsafe { std::mem::zeroed() };
+    let policy = nix::libc::SCHED_BATCH | nix::libc::SCHED_RESET_ON_FORK;
+    // SAFETY: of this process, and what it points to lives until it is back.
+    unsafe {
+        nix::libc::sched_setscheduler(0, policy, &raw const usual);
+    }
 }
 
 /// Tells of children's ends (signalfd(2)).

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use reeve_protocol::{Accepted, OperationResult, Outcome, Stream, Totals};
 
+use crate::host;
 use crate::host::pipe::{self, Interest, Readiness};
 use crate::host::sandbox::Bus;
-use crate::host::{self, setup};
+use crate::host::setup::{self, Inherited};
 use door::Door;
 use ending::{Ending, Phase, Why};
 use files::{KeeperFile, Spec};
@@ -37,13 +38,20 @@ use wire::{FromKeeper, ToKeeper};
 /// How soon to try again when the disk is full.
 const DISK_RETRY: Duration = Duration::from_millis(200);
 
+/// Runs a keeper for the operation in this folder, in a process that was started for it.
+///
+/// # Errors
+/// As [`keep`].
+pub fn run(folder: &OsStr) -> io::Result<()> {
+    keep(folder, setup::detach()?)
+}
+
 /// Runs a keeper for the operation in this folder, until its command is over and everything about
 /// it is on disk.
 ///
 /// # Errors
 /// When it could not even begin; nothing of the command ran then.
-pub fn run(folder: &OsStr) -> io::Result<()> {
-    let inherited = setup::detach()?;
+pub fn keep(folder: &OsStr, inherited: Inherited) -> io::Result<()> {
     let folder = host::unix::open_folder(Path::new(folder))?;
     let spec: Spec = files::load(&folder).map_err(io::Error::other)?;
     let children = setup::watch_children()?;
@@ -346,7 +354,9 @@ impl Keeper {
         self.tell();
         write_exit(&self.folder, &result)?;
         self.door.tell_exited();
-        // Nobody has to wait for this: the group has been empty since before the result.
+        // Nobody has to wait for this: the group has been empty since before the result. The agent
+        // was put behind this process, where there was no idle processor; it goes first.
+        rustix::thread::sched_yield();
         self.ending.clean_up();
         Ok(())
     }

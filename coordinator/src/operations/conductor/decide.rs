@@ -84,25 +84,27 @@ impl Conductor {
     }
 
     fn apply(&mut self, batch: Batch, outcome: Outcome) {
+        let mut replies = Vec::with_capacity(batch.admissions.len());
         for (pending, admitted) in batch.admissions.into_iter().zip(outcome.admitted) {
             let Admission { job, operations, .. } = pending.admission;
-            match admitted {
+            let answer = match admitted {
                 Ok((row, rows)) => {
                     metrics::counter!("reeve_jobs_total").increment(1);
                     // Those that ended at once were never open.
                     for ended in rows.iter().filter(|row| row.state.is_terminal()) {
                         self.forget(ended.id, false);
                     }
-                    let _ = pending.reply.send(Ok(Admitted::New(Box::new(row), rows)));
+                    Ok(Admitted::New(Box::new(row), rows))
                 }
                 Err(refused) => {
                     self.book.withdraw(job.id, &operations);
-                    let _ = pending.reply.send(match refused {
+                    match refused {
                         Refused::With(error) => Err(error),
                         Refused::Existing(id) => Ok(Admitted::Existing(id)),
-                    });
+                    }
                 }
-            }
+            };
+            replies.push((pending.reply, answer));
         }
         let mut unsent = Vec::new();
         for (id, session) in batch.picked {
@@ -113,6 +115,11 @@ impl Conductor {
             }
         }
         self.put_back(unsent);
+        // Behind what goes to machines: each of these wakes somebody, who might be given this
+        // processor.
+        for (reply, answer) in replies {
+            let _ = reply.send(answer);
+        }
         for (id, reason) in outcome.cancelled {
             let Some(operation) = self.book.operations.get_mut(&id) else { continue };
             operation.cancel = Some(reason.clone());

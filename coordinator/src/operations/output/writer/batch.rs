@@ -89,13 +89,13 @@ impl Writer {
         }
     }
 
-    /// Acknowledges, grants credit, and tells whoever watches.
+    /// Tells whoever watches, acknowledges, and grants credit.
     pub(super) fn announce(&mut self, entries: &[Entry], committed: Committed) {
+        self.tell(entries, &committed);
         let may_grow = self.credit < CREDIT_BUDGET;
         for entry in entries {
             let Some(live) = self.live.get_mut(&entry.operation) else { continue };
-            let fresh = entry.durable.all.saturating_sub(live.durable.all);
-            let grew = fresh > 0;
+            let grew = entry.durable.all > live.durable.all;
             live.durable = entry.durable;
             let ended = entry.ending.is_some();
             if grew || ended || live.resumed {
@@ -118,21 +118,6 @@ impl Writer {
             if entry.accepted.is_some() {
                 live.started = true;
             }
-            if grew {
-                metrics::counter!("reeve_output_bytes_total").increment(fresh);
-                self.hub.tell(Change::Output {
-                    job: entry.job,
-                    operation: entry.operation,
-                    durable: entry.durable,
-                });
-            }
-        }
-        for row in committed.rows {
-            if row.state.is_terminal() {
-                metrics::counter!("reeve_operations_ended_total", "state" => row.state.as_str())
-                    .increment(1);
-            }
-            self.hub.tell(Change::Operation(std::sync::Arc::new(row.to_api())));
         }
         for entry in entries {
             if let Some(ending) = &entry.ending {
@@ -142,8 +127,31 @@ impl Writer {
                 self.forget(operation);
             }
         }
-        for end in committed.jobs_done.into_values() {
-            self.hub.tell(Change::Job(end));
+    }
+
+    /// People before machines: they wait for it.
+    fn tell(&self, entries: &[Entry], committed: &Committed) {
+        for entry in entries {
+            let Some(live) = self.live.get(&entry.operation) else { continue };
+            let fresh = entry.durable.all.saturating_sub(live.durable.all);
+            if fresh > 0 {
+                metrics::counter!("reeve_output_bytes_total").increment(fresh);
+                self.hub.tell(Change::Output {
+                    job: entry.job,
+                    operation: entry.operation,
+                    durable: entry.durable,
+                });
+            }
+        }
+        for row in &committed.rows {
+            if row.state.is_terminal() {
+                metrics::counter!("reeve_operations_ended_total", "state" => row.state.as_str())
+                    .increment(1);
+            }
+            self.hub.tell(Change::Operation(std::sync::Arc::new(row.to_api())));
+        }
+        for end in committed.jobs_done.values() {
+            self.hub.tell(Change::Job(*end));
         }
     }
 }
