@@ -279,6 +279,24 @@ unsafe fn restore_oom_score(score: &[u8]) {
     }
 }
 
+/// The paths to try without those where nothing is: each of them would cost the new process another
+/// address space. With none left they all stay, so that the failure is the same.
+#[must_use]
+pub fn leave_out_missing(mut candidates: Vec<CString>) -> Vec<CString> {
+    let may_be_there = |path: &CString| {
+        // Others are looked for where the command begins.
+        !path.as_bytes().starts_with(b"/")
+            || !matches!(
+                rustix::fs::access(path.as_c_str(), rustix::fs::Access::EXISTS),
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR)
+            )
+    };
+    if candidates.iter().any(may_be_there) {
+        candidates.retain(may_be_there);
+    }
+    candidates
+}
+
 /// Tries the candidates as execvp(3) does: a missing one is passed over, a forbidden one is
 /// remembered, anything else ends the search.
 unsafe fn exec(

@@ -60,15 +60,6 @@ pub fn keep(folder: &OsStr, inherited: Inherited) -> io::Result<()> {
     if let Err(error) = files::take(&inherited.lock) {
         return never_run(&folder, &mut door, start::refuse(&error));
     }
-    let pid = std::process::id();
-    let about = KeeperFile {
-        pid,
-        start_time: host::process::find_start_time(pid).unwrap_or(0),
-        boot_id: spec.boot_id.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    // Only evidence: the lock is what says that we live. A full disk must not stop us here.
-    let _ = files::write(&folder, &about);
     let oom_score = setup::protect_from_oom();
     let (group, containment) = start::make_group(&spec);
     let began = Instant::now();
@@ -82,6 +73,16 @@ pub fn keep(folder: &OsStr, inherited: Inherited) -> io::Result<()> {
             return never_run(&folder, &mut door, outcome);
         }
     };
+    let pid = std::process::id();
+    let about = KeeperFile {
+        pid,
+        start_time: host::process::find_start_time(pid).unwrap_or(0),
+        boot_id: spec.boot_id.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    // Only evidence, for which no command has to wait: the lock is what says that we live. A full
+    // disk must not stop us here.
+    let _ = files::write(&folder, &about);
     let spool = SpoolWriter::new(
         folder.try_clone()?,
         spec.spool_bytes,

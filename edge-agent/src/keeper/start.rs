@@ -134,7 +134,12 @@ fn try_start(
         _ => return Err(StartError::Walls("the agent gave no walls for it".to_owned())),
     };
     let launch = Launch {
-        candidates: list_candidates(arguments, path).map_err(failed)?,
+        candidates: match &prepared {
+            // In there other things may be where these look.
+            Some(_) => list_candidates(arguments, path),
+            None => list_candidates(arguments, path).map(child::leave_out_missing),
+        }
+        .map_err(failed)?,
         arguments: to_c(name_arguments(spec, arguments)).map_err(failed)?,
         environment: to_c(environment.iter().map(|(name, value)| format!("{name}={value}")))
             .map_err(failed)?,
