@@ -57,6 +57,12 @@ on_each_containment! {
         let run = cluster.spawn_reeve(["run", "web-1", "--", &bomb, "once", &marker]);
         eventually("it has taken all there is", LIMIT, || limit.was_reached());
         let job = cluster.last_operation().job_id;
+        // The shell that could not start another one ends, and leaves room for one.
+        let makes = |process: &processes::Process| process.arguments.contains(&"all".to_owned());
+        eventually("it makes no more", LIMIT, || {
+            !processes::with_argument(&bomb).iter().any(makes)
+        });
+        limit.set(limit.count());
         // What is asked for now does not run, and says why; the agent lives.
         let other = cluster.reeve(["run", "web-1", "--", "true"]);
         assert_ne!(other.code, 0, "{other}");

@@ -14,7 +14,7 @@ use reeve_sdk::api::{
 
 use super::output::{Part, StreamChoice};
 use super::row::OperationRow;
-use super::submit::Submitted;
+use super::submit::{Asking, Submitted};
 use super::{Operations, not_running, offline};
 use crate::events::Change;
 use crate::machines::Known;
@@ -78,7 +78,7 @@ impl Operations {
             relay: false,
             redact: false,
         };
-        let Submitted::Job(job) = self.submit(principal, request, None).await? else {
+        let Submitted::Job(job) = self.submit(principal, request, Asking::default()).await? else {
             return Err(ApiError::internal("a job was only previewed"));
         };
         let asked = job.single.map(|operation| operation.id).ok_or_else(|| {

@@ -1,33 +1,31 @@
 //! Following a job: states and output of all its operations on one connection, each byte once and
 //! in order. It reads what is durable, at the viewer's pace: a slow viewer slows nobody.
 
+mod chunk;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use reeve_protocol::{JobId, OperationId, Totals};
-use reeve_sdk::api::follow::{FollowRequest, FrameKind, HEADER_BYTES, Header};
+use reeve_sdk::api::follow::{FollowRequest, FrameKind, Header};
 use reeve_sdk::api::{Job, JobCounts, Operation, OperationState};
-use serde::Serialize;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 
 use super::Operations;
 use super::output::{Part, Reader, StreamChoice};
 use super::relay::Reader as Relayed;
-use super::row::OperationRow;
 use crate::events::{Change, JobEnd};
 use crate::problem::ApiError;
 use crate::users::Principal;
+use chunk::Chunk;
 
 /// Nothing was said for this long: say that we are still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Bytes read of one operation before the next has its turn.
 const TURN_BYTES: usize = 512 * 1024;
-
-/// What is put together is a chunk from this size on.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Chunks waiting for a viewer: at most 2 MiB.
 pub const FOLLOW_QUEUE: usize = 32;
@@ -40,6 +38,29 @@ pub const CHUNK_QUEUE: usize = 4;
 
 /// Operations read from the database at once.
 const PAGE: i64 = 500;
+
+/// A job that is to be, watched from before its start: what is told of it then is all there is.
+pub struct Watch {
+    job: JobId,
+    changes: broadcast::Receiver<Change>,
+}
+
+impl Watch {
+    /// What the job is to be called.
+    #[must_use]
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+}
+
+impl Operations {
+    /// Watches a job that somebody is about to ask for.
+    #[must_use]
+    pub fn watch_new(&self) -> Watch {
+        let job = JobId::new();
+        Watch { job, changes: self.0.hub.watch_job(job) }
+    }
+}
 
 /// One viewer of one job.
 pub struct Follower {
@@ -63,7 +84,7 @@ pub struct Follower {
     /// Those of them with something to send, in turn.
     ready: VecDeque<OperationId>,
     out: mpsc::Sender<std::io::Result<Bytes>>,
-    chunk: BytesMut,
+    chunk: Chunk,
 }
 
 struct View {
@@ -115,13 +136,42 @@ impl Follower {
             .map_err(|_| ApiError::invalid("an offset's key is no operation id"))?;
         // Before anything is read, so that no change falls in between.
         let changes = operations.0.hub.watch_job(job);
-        Ok(Self {
+        let states_only = request.states_only;
+        let new = Self::of(operations, principal, Watch { job, changes }, out);
+        Ok(Self { offsets, states_only, ..new })
+    }
+
+    /// A follower of a job that was just asked for: from its start, if it is the one that was
+    /// watched.
+    #[must_use]
+    pub fn of_new(
+        operations: Operations,
+        principal: Principal,
+        job: Job,
+        watch: Watch,
+        out: mpsc::Sender<std::io::Result<Bytes>>,
+    ) -> Self {
+        if job.id == watch.job {
+            return Self { described: Some(job), ..Self::of(operations, principal, watch, out) };
+        }
+        // It was asked for before.
+        let watch = Watch { job: job.id, changes: operations.0.hub.watch_job(job.id) };
+        Self::of(operations, principal, watch, out)
+    }
+
+    fn of(
+        operations: Operations,
+        principal: Principal,
+        watch: Watch,
+        out: mpsc::Sender<std::io::Result<Bytes>>,
+    ) -> Self {
+        Self {
             operations,
             principal,
-            job,
-            changes,
-            offsets,
-            states_only: request.states_only,
+            job: watch.job,
+            changes: watch.changes,
+            offsets: BTreeMap::new(),
+            states_only: false,
             relayed: None,
             described: None,
             ended: None,
@@ -129,8 +179,8 @@ impl Follower {
             open: BTreeMap::new(),
             ready: VecDeque::new(),
             out,
-            chunk: BytesMut::new(),
-        })
+            chunk: Chunk::default(),
+        }
     }
 
     /// The viewer is the one to whom the job's output is relayed.
@@ -149,17 +199,16 @@ impl Follower {
     }
 
     async fn run_inner(&mut self) -> Result<(), Stop> {
-        self.send_job().await?;
-        self.load_all(true).await?;
+        self.begin().await?;
         let stop = self.operations.draining();
         loop {
             self.pump().await?;
             if self.open.is_empty() {
                 match self.describe_end() {
-                    Some(job) => self.put_job(&job)?,
+                    Some(job) => self.chunk.job(&job)?,
                     None => self.send_job().await?,
                 }
-                self.frame(Header::about_job(FrameKind::End, 0), &[]);
+                self.chunk.about_job(FrameKind::End);
                 self.flush().await?;
                 if let Some(reader) = &mut self.relayed {
                     reader.finish();
@@ -176,7 +225,7 @@ impl Follower {
                     continue;
                 }
                 () = tokio::time::sleep(KEEP_ALIVE) => {
-                    self.frame(Header::about_job(FrameKind::KeepAlive, 0), &[]);
+                    self.chunk.about_job(FrameKind::KeepAlive);
                     continue;
                 }
                 () = self.out.closed() => return Err(Stop::Gone),
@@ -194,6 +243,20 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Tells of the job, and of every operation of it.
+    async fn begin(&mut self) -> Result<(), Stop> {
+        if let Some(job) = self.described.take()
+            && let Some(single) = job.single.as_deref().cloned()
+        {
+            // Nothing of it was missed, so there is nothing to look for.
+            self.chunk.job(&job)?;
+            self.described = Some(job);
+            return self.load(single, true).await;
+        }
+        self.send_job().await?;
+        self.load_all(true).await
     }
 
     async fn take(&mut self, change: Result<Change, RecvError>) -> Result<(), Stop> {
@@ -248,7 +311,9 @@ impl Follower {
             after = last.ordinal;
             let full = rows.len() as i64 == PAGE;
             for row in rows {
-                self.load(&row, first).await?;
+                let mut operation = row.to_api();
+                self.operations.complete(&mut operation);
+                self.load(operation, first).await?;
             }
             if !full {
                 return Ok(());
@@ -256,26 +321,25 @@ impl Follower {
         }
     }
 
-    async fn load(&mut self, row: &OperationRow, first: bool) -> Result<(), Stop> {
-        let id = row.id;
-        let mut operation = row.to_api();
-        self.operations.complete(&mut operation);
+    async fn load(&mut self, operation: Operation, first: bool) -> Result<(), Stop> {
+        let (id, durable) = (operation.id, totals(&operation));
+        let has_ended = operation.state.is_terminal();
         if let Some(view) = self.open.get_mut(&id) {
             let changed = view.row.state != operation.state;
-            view.durable = row.durable;
+            view.durable = durable;
             view.row = operation;
-            if changed && !row.state.is_terminal() {
+            if changed && !has_ended {
                 self.send_operation(id)?;
             }
-        } else if first && self.operations.is_visible(&self.principal, row.machine_id) {
+        } else if first && self.operations.is_visible(&self.principal, operation.machine_id) {
             let from = self.offsets.get(&id).copied().unwrap_or_default();
             let reader = self.operations.reader(id, StreamChoice::All, from);
-            let view = View { row: operation, durable: row.durable, reader, queued: false };
-            if !row.state.is_terminal() {
-                put_operation(&mut self.chunk, &view.row)?;
-            } else if !self.states_only && row.durable.all > from {
+            let view = View { row: operation, durable, reader, queued: false };
+            if !has_ended {
+                self.chunk.operation(&view.row)?;
+            } else if !self.states_only && durable.all > from {
                 // Its end comes behind its output; whose output it is has to come before.
-                put_operation(&mut self.chunk, &as_it_ran(&view.row))?;
+                self.chunk.operation(&as_it_ran(&view.row))?;
             }
             self.open.insert(id, view);
         }
@@ -286,7 +350,7 @@ impl Follower {
             relay.discard();
         }
         self.queue(id);
-        if self.chunk.len() > CHUNK_BYTES {
+        if self.chunk.is_large() {
             self.flush().await?;
         }
         Ok(())
@@ -317,7 +381,7 @@ impl Follower {
                 self.send_operation(id)?;
                 self.last = self.open.remove(&id).map(|view| view.row);
             }
-            if self.chunk.len() > CHUNK_BYTES {
+            if self.chunk.is_large() {
                 self.flush().await?;
             }
         }
@@ -353,13 +417,13 @@ impl Follower {
             Part::Bytes { stream, all, offset, bytes } if bytes.len() >= UNCOPIED_BYTES => {
                 let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 let kind = FrameKind::Output(stream);
-                self.frame(Header { kind, operation: id, all, offset, length }, &[]);
+                self.chunk.frame(Header { kind, operation: id, all, offset, length }, &[]);
                 self.flush().await?;
                 Ok(self.out.send(Ok(bytes)).await.map_err(|_| Gone)?)
             }
             part => {
-                self.send_part(id, part)?;
-                if self.chunk.len() > CHUNK_BYTES {
+                self.chunk.part(id, part)?;
+                if self.chunk.is_large() {
                     self.flush().await?;
                 }
                 Ok(())
@@ -367,45 +431,15 @@ impl Follower {
         }
     }
 
-    fn send_part(&mut self, id: OperationId, part: Part) -> Result<(), Stop> {
-        match part {
-            Part::Bytes { stream, all, offset, bytes } => {
-                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                let kind = FrameKind::Output(stream);
-                self.frame(Header { kind, operation: id, all, offset, length }, &bytes);
-            }
-            Part::Gap(gap) => {
-                let payload = to_json(&gap)?;
-                let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-                let header = Header {
-                    kind: FrameKind::Gap,
-                    operation: id,
-                    all: gap.from,
-                    offset: 0,
-                    length,
-                };
-                self.frame(header, &payload);
-            }
-        }
-        Ok(())
-    }
-
     fn send_operation(&mut self, id: OperationId) -> Result<(), Stop> {
         let Some(view) = self.open.get(&id) else { return Ok(()) };
-        put_operation(&mut self.chunk, &view.row)
+        Ok(self.chunk.operation(&view.row)?)
     }
 
     async fn send_job(&mut self) -> Result<(), Stop> {
         let job = self.operations.describe_job(self.job).await?;
-        self.put_job(&job)?;
+        self.chunk.job(&job)?;
         self.described = Some(job);
-        Ok(())
-    }
-
-    fn put_job(&mut self, job: &Job) -> Result<(), Stop> {
-        let payload = to_json(job)?;
-        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        self.frame(Header::about_job(FrameKind::Job, length), &payload);
         Ok(())
     }
 
@@ -426,35 +460,10 @@ impl Follower {
         Some(job)
     }
 
-    fn frame(&mut self, header: Header, payload: &[u8]) {
-        put_frame(&mut self.chunk, header, payload);
-    }
-
     async fn flush(&mut self) -> Result<(), Gone> {
-        if self.chunk.is_empty() {
-            return Ok(());
-        }
-        self.out.send(Ok(self.chunk.split().freeze())).await.map_err(|_| Gone)
+        let Some(bytes) = self.chunk.take() else { return Ok(()) };
+        self.out.send(Ok(bytes)).await.map_err(|_| Gone)
     }
-}
-
-fn put_frame(chunk: &mut BytesMut, header: Header, payload: &[u8]) {
-    chunk.reserve(HEADER_BYTES + payload.len());
-    chunk.put_slice(&header.to_bytes());
-    chunk.put_slice(payload);
-}
-
-fn put_operation(chunk: &mut BytesMut, operation: &Operation) -> Result<(), Stop> {
-    let payload = to_json(operation)?;
-    let header = Header {
-        kind: FrameKind::Operation,
-        operation: operation.id,
-        all: operation.output.all,
-        offset: 0,
-        length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-    };
-    put_frame(chunk, header, &payload);
-    Ok(())
 }
 
 async fn arrived(reader: Option<&Relayed>) {
@@ -482,8 +491,4 @@ fn as_it_ran(operation: &Operation) -> Operation {
 fn totals(operation: &Operation) -> Totals {
     let output = &operation.output;
     Totals { all: output.all, stdout: output.stdout, stderr: output.stderr }
-}
-
-fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Stop> {
-    serde_json::to_vec(value).map_err(|error| Stop::Error(ApiError::internal(error)))
 }

@@ -2,6 +2,7 @@
 //! recorded and audited before it is sent, and whatever comes back is durable before anybody is
 //! told.
 
+mod admission;
 mod approved;
 #[cfg(not(fuzzing))]
 mod body;
@@ -58,13 +59,14 @@ use relay::{Budget, Unclaimed};
 use stdin::{BodySource, Patience, Stdins};
 use terminals::Viewers;
 
+pub(crate) use admission::redacted;
 pub(crate) use approved::{Approved, stamp};
 pub(crate) use body::{Body, build as build_body, encode as encode_body};
 pub use output::WriterHealth;
 pub use routes::routes;
 pub(crate) use row::OperationRow;
 use store::JobFilter;
-pub(crate) use submit::{Submitted, redacted};
+pub(crate) use submit::{Asking, Submitted};
 
 /// Left of a request's body when its answer is known: taken, so that the answer gets through.
 const DRAINED_BYTES: usize = 8 * 1024 * 1024;

@@ -24,9 +24,9 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::follow::{FOLLOW_QUEUE, Follower};
+use super::follow::{FOLLOW_QUEUE, Follower, Watch};
 use super::relay::Reader;
-use super::submit::CLAIM_WITHIN;
+use super::submit::{Asking, CLAIM_WITHIN};
 use super::terminals::Presence;
 use super::{JobFilter, Submitted};
 use crate::AppState;
@@ -93,33 +93,48 @@ async fn create_job(
             ));
         }
     }
-    let submitted = match state.approvals.gate(&principal, &request, key.as_deref()).await? {
-        Gate::Open => state.operations.submit(&principal, request, key).await?,
+    let watch = wants_stream(&headers).then(|| state.operations.watch_new());
+    let gate = state.approvals.gate(&principal, &request, key.as_deref()).await?;
+    let asking = Asking { key, id: watch.as_ref().map(Watch::job) };
+    let submitted = match gate {
+        Gate::Open => state.operations.submit(&principal, request, asking).await?,
         Gate::Run(targets) => {
-            state.operations.submit_resolved(&principal, request, &targets, key).await?
+            state.operations.submit_resolved(&principal, request, &targets, asking).await?
         }
         Gate::Ran(job) => Submitted::Job(Box::new(state.operations.describe_job(job).await?)),
     };
     match submitted {
         Submitted::Preview(preview) => Ok(axum::Json(preview).into_response()),
-        Submitted::Relayed(job, reader) if !wants_stream(&headers) => {
-            state.operations.leave_for_channel(&job, reader, CLAIM_WITHIN)?;
-            Ok(created(&job))
-        }
-        Submitted::Relayed(job, reader) => {
-            let mut response =
-                follow(&state, &principal, job.id, &FollowRequest::default(), Some(reader), None)?;
-            *response.status_mut() = StatusCode::CREATED;
-            Ok(response)
-        }
-        Submitted::Job(job) if wants_stream(&headers) => {
-            let mut response =
-                follow(&state, &principal, job.id, &FollowRequest::default(), None, None)?;
-            *response.status_mut() = StatusCode::CREATED;
-            Ok(response)
-        }
-        Submitted::Job(job) => Ok(created(&job)),
+        Submitted::Relayed(job, reader) => match watch {
+            None => {
+                state.operations.leave_for_channel(&job, reader, CLAIM_WITHIN)?;
+                Ok(created(&job))
+            }
+            Some(watch) => Ok(created_and_followed(&state, &principal, *job, Some(reader), watch)),
+        },
+        Submitted::Job(job) => match watch {
+            None => Ok(created(&job)),
+            Some(watch) => Ok(created_and_followed(&state, &principal, *job, None, watch)),
+        },
     }
+}
+
+fn created_and_followed(
+    state: &AppState,
+    principal: &Principal,
+    job: Job,
+    relayed: Option<Reader>,
+    watch: Watch,
+) -> Response {
+    let (sender, receiver) = mpsc::channel(FOLLOW_QUEUE);
+    let mut follower =
+        Follower::of_new(state.operations.clone(), principal.clone(), job, watch, sender);
+    if let Some(reader) = relayed {
+        follower = follower.relaying(reader);
+    }
+    let mut response = follow(state, principal, follower, receiver, None);
+    *response.status_mut() = StatusCode::CREATED;
+    response
 }
 
 fn created(job: &Job) -> Response {
@@ -239,23 +254,19 @@ async fn follow_job(
             Some(state.operations.join(&principal, id, attach.operation, attach.types).await?)
         }
     };
-    follow(&state, &principal, id, &request, None, attachment)
+    let (sender, receiver) = mpsc::channel(FOLLOW_QUEUE);
+    let follower =
+        Follower::new(state.operations.clone(), principal.clone(), id, &request, sender)?;
+    Ok(follow(&state, &principal, follower, receiver, attachment))
 }
 
 fn follow(
     state: &AppState,
     principal: &Principal,
-    id: JobId,
-    request: &FollowRequest,
-    relayed: Option<Reader>,
+    follower: Follower,
+    receiver: mpsc::Receiver<std::io::Result<Bytes>>,
     attachment: Option<Presence>,
-) -> Result<Response, ApiError> {
-    let (sender, receiver) = mpsc::channel(FOLLOW_QUEUE);
-    let mut follower =
-        Follower::new(state.operations.clone(), principal.clone(), id, request, sender)?;
-    if let Some(reader) = relayed {
-        follower = follower.relaying(reader);
-    }
+) -> Response {
     let users = state.users.clone();
     let principal = principal.clone();
     state.tasks.spawn("follower", async move {
@@ -266,7 +277,7 @@ fn follow(
             () = users.ended(&principal) => {}
         }
     });
-    Ok(stream_response(MEDIA_TYPE, receiver))
+    stream_response(MEDIA_TYPE, receiver)
 }
 
 /// A body that is sent as it comes.

@@ -5,20 +5,18 @@ use std::time::Duration;
 
 use http::StatusCode;
 use reeve_protocol::{JobId, MachineId, OperationId, limits};
-use reeve_sdk::api::{
-    Job, JobCounts, JobPreview, JobRequest, JobState, MachineState, OperationRequest, Target,
-    UploadState,
-};
+use reeve_sdk::api::{Job, JobCounts, JobPreview, JobRequest, MachineState, Target, UploadState};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::Operations;
+use super::admission::{Particulars, check_key};
 use super::approved::Approved;
 use super::body::{self, Body};
-use super::conductor::{Admission, Admitted, Request, Work};
+use super::conductor::{Admission, Admitted, Request};
 use super::output::WriterHealth;
 use super::relay::{self, Reader};
-use super::row::{JobOptions, JobRow, OperationRow};
+use super::row::{JobRow, OperationRow};
 use super::store;
 use crate::machines::Known;
 use crate::problem::ApiError;
@@ -30,11 +28,18 @@ const MIN_OUTPUT_LIMIT: u64 = 64 * 1024;
 /// The largest limit of output, bytes.
 const MAX_OUTPUT_LIMIT: u64 = 1 << 40;
 
-/// The longest `Idempotency-Key`, bytes.
-const MAX_KEY: usize = 255;
-
 /// A relayed job without a stream is cancelled unless a channel comes for it by then.
 pub(super) const CLAIM_WITHIN: Duration = Duration::from_secs(30);
+
+/// What comes with a request.
+#[derive(Default)]
+pub(crate) struct Asking {
+    /// Its `Idempotency-Key`.
+    pub key: Option<String>,
+    /// What the job is to be called, where somebody watches it from before its start. It is called
+    /// otherwise if it was asked for before.
+    pub id: Option<JobId>,
+}
 
 /// What came of a request.
 pub(crate) enum Submitted {
@@ -55,10 +60,10 @@ impl Operations {
         &self,
         principal: &Principal,
         request: JobRequest,
-        key: Option<String>,
+        asking: Asking,
     ) -> Result<Submitted, ApiError> {
         let targets = self.0.machines.resolve(principal, &request.selector)?;
-        self.submit_resolved(principal, request, &targets, key).await
+        self.submit_resolved(principal, request, &targets, asking).await
     }
 
     /// As [`Operations::submit`] on machines that were resolved from the request's selector already,
@@ -71,7 +76,7 @@ impl Operations {
         principal: &Principal,
         request: JobRequest,
         targets: &[Arc<Known>],
-        key: Option<String>,
+        asking: Asking,
     ) -> Result<Submitted, ApiError> {
         let body = self.check(&request, targets.len())?;
         if let Body::ExplainOperation(question) = &body {
@@ -82,10 +87,12 @@ impl Operations {
         }
         let input = self.check_input(principal, &request).await?;
         self.check_ready()?;
-        let key = key.map(|key| check_key(key, &request)).transpose()?;
+        let key = asking.key.map(|key| check_key(key, &request)).transpose()?;
         let targets = targets.iter().map(|known| (known.id, &*known.name)).collect::<Vec<_>>();
         let (relayed, to) = (request.relay, request.output_to);
-        let admission = self.admission(principal, request, &targets, &body, key, None, input)?;
+        let id = asking.id.unwrap_or_else(JobId::new);
+        let particulars = Particulars { id, key, approval: None, input };
+        let admission = self.admission(principal, request, &targets, &body, particulars)?;
         if let Some(to) = to {
             return Box::pin(self.admit_piped(principal, admission, to.operation)).await;
         }
@@ -216,9 +223,13 @@ impl Operations {
         let input = self.check_input(principal, &request).await?;
         self.check_ready()?;
         let hash = Sha256::digest(serde_json::to_vec(&request).map_err(ApiError::internal)?);
-        let key = Some((key.to_owned(), hash.into()));
-        let approved = Some(approved);
-        let admission = self.admission(principal, request, targets, &body, key, approved, input)?;
+        let particulars = Particulars {
+            id: JobId::new(),
+            key: Some((key.to_owned(), hash.into())),
+            approval: Some(approved),
+            input,
+        };
+        let admission = self.admission(principal, request, targets, &body, particulars)?;
         let machines = targets.iter().map(|(id, _)| *id);
         let fits = admission
             .job
@@ -418,66 +429,6 @@ impl Operations {
             .collect();
         JobPreview { targets }
     }
-
-    #[allow(clippy::too_many_arguments, reason = "each is one column of what is recorded")]
-    fn admission(
-        &self,
-        principal: &Principal,
-        request: JobRequest,
-        targets: &[(MachineId, &str)],
-        body: &Body,
-        key: Option<(String, [u8; 32])>,
-        approval: Option<Approved>,
-        input: Option<serde_json::Value>,
-    ) -> Result<Admission, ApiError> {
-        let now_us = self.0.clock.micros();
-        let id = JobId::new();
-        let work = Work {
-            name: body.name(),
-            body: body.encode().map_err(ApiError::internal)?,
-            stdin: body.has_stdin(),
-            lane: body.lane(),
-            redact: request.redact,
-        };
-        let operations = targets
-            .iter()
-            .zip(0..)
-            .map(|((machine, name), ordinal)| {
-                OperationRow::new(id, ordinal, *machine, name, now_us)
-            })
-            .collect();
-        // Machine names up to a point: the operations' rows have them all.
-        let names: Vec<&str> = targets.iter().take(100).map(|(_, name)| *name).collect();
-        let detail = serde_json::json!({
-            "selector": request.selector, "operation": redacted(&request.operation),
-            "machines": targets.len(), "names": names, "rollout": request.rollout,
-            "approval": approval.as_ref().map(|approved| approved.id),
-            "input": input, "output_to": request.output_to,
-        });
-        let job = JobRow {
-            id,
-            principal: principal.name.clone(),
-            selector: request.selector,
-            operation: request.operation,
-            rollout: request.rollout,
-            output_limit: request.output_limit.unwrap_or(self.0.limits.output_limit),
-            expires_us: request
-                .wait_ms
-                .map(|wait| self.0.clock.micros_after(Duration::from_millis(wait))),
-            state: JobState::Running,
-            created_us: now_us,
-            finished_us: None,
-            cancel_requested_us: None,
-            approval,
-            options: JobOptions {
-                redact: request.redact,
-                relay: request.relay || request.output_to.is_some(),
-                input: request.input,
-                output_to: request.output_to,
-            },
-        };
-        Ok(Admission { job, operations, work: Arc::new(work), key, detail, relays: None })
-    }
 }
 
 fn taken() -> ApiError {
@@ -486,29 +437,4 @@ fn taken() -> ApiError {
         "already_fed",
         "the operation output would go to is being fed from another one already",
     )
-}
-
-/// What the audit shows of an operation: values of environment variables are where secrets are.
-pub(crate) fn redacted(operation: &OperationRequest) -> OperationRequest {
-    let mut operation = operation.clone();
-    let env = match &mut operation {
-        OperationRequest::ExecuteCommand(command) => &mut command.env,
-        OperationRequest::OpenTerminal(terminal) => &mut terminal.env,
-        // What workers do holds no secrets.
-        _ => return operation,
-    };
-    for value in env.values_mut() {
-        "***".clone_into(value);
-    }
-    operation
-}
-
-fn check_key(key: String, request: &JobRequest) -> Result<(String, [u8; 32]), ApiError> {
-    if key.is_empty() || key.len() > MAX_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(ApiError::invalid(
-            "an Idempotency-Key is 1 to 255 visible ASCII characters; a UUID will do",
-        ));
-    }
-    let bytes = serde_json::to_vec(request).map_err(ApiError::internal)?;
-    Ok((key, Sha256::digest(bytes).into()))
 }

@@ -8,7 +8,7 @@ use reeve_sdk::api::{
 
 use super::super::record::{MachineRef, Part, Try};
 use super::{Runner, Stop};
-use crate::operations::Submitted;
+use crate::operations::{Asking, Submitted};
 use crate::problem::ApiError;
 
 /// Put into every command's environment: nothing may wait for somebody to press a key, and output
@@ -109,7 +109,8 @@ impl Runner {
             self.check()?;
             let principal = self.principal(&part.machines).await?;
             let request = self.job_request(part, &each.command);
-            match self.assistant.0.operations.submit(&principal, request, Some(key.clone())).await {
+            let asking = Asking { key: Some(key.clone()), id: None };
+            match self.assistant.0.operations.submit(&principal, request, asking).await {
                 Ok(Submitted::Job(job)) => return Ok(Ok(job.id)),
                 Ok(Submitted::Preview(_) | Submitted::Relayed(..)) => {
                     return Ok(Err(ApiError::internal("a job that was no dry run was one")));

@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::super::submit::Submitted;
+use super::super::submit::{Asking, Submitted};
 use super::super::testing::{Site, on_each_engine, shell, with};
 use crate::fleet::testing::{Agent, LIMIT};
 
@@ -231,7 +231,8 @@ async fn relayed_operation_that_nobody_comes_for_is_cancelled() {
         let principal = state.users.authenticate(&site.admin).await.expect("the admin");
         let relayed = with(shell("web-1"), json!({ "relay": true }));
         let request: JobRequest = serde_json::from_value(relayed).expect("a request");
-        let submitted = state.operations.submit(&principal, request, None).await.expect("a job");
+        let submitted =
+            state.operations.submit(&principal, request, Asking::default()).await.expect("a job");
         let Submitted::Relayed(job, reader) = submitted else { panic!("not relayed") };
         let within = Duration::from_millis(20);
         state.operations.leave_for_channel(&job, reader, within).expect("room");
