@@ -1,7 +1,9 @@
 //! What is sent of one operation within one session: that it started, its output as far as credit
 //! goes, where its stdin stands, and its result behind the last byte.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reeve_link::credit::Allowance;
 use reeve_link::{Closed, Sender};
@@ -12,8 +14,15 @@ use tokio::sync::watch;
 
 use crate::host;
 use crate::keeper::spool::{Piece, SpoolReader};
-use crate::keeper::wire::StdinState;
+use crate::keeper::wire::{StdinState, ToKeeper};
 use crate::operations::{Operation, Operations};
+
+/// Between two tries to read a spool: a disk that fails for a moment, no memory for a moment, no
+/// descriptor left.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// As often in a row: as long as a keeper tries.
+const PATIENCE: u32 = 25;
 
 /// Why sending ended early.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +35,7 @@ pub enum OutboxError {
     Codec(#[from] CodecError),
     /// The spool cannot be read.
     #[error("the spool cannot be read: {0}")]
-    Spool(#[from] std::io::Error),
+    Spool(#[from] io::Error),
 }
 
 /// One operation in one session.
@@ -56,6 +65,11 @@ impl Outbox {
                 // Nothing more can be read. While the command runs there is no result to give yet.
                 let id = self.operation.id();
                 tracing::error!(%id, %error, "the spool cannot be read");
+                if self.operation.is_work() {
+                    // Whoever asked waits for an answer that cannot come, and it, perhaps, for them.
+                    let reason = "its answer cannot be read".to_owned();
+                    let _ = self.operation.command(ToKeeper::Cancel { reason });
+                }
                 let mut watch = self.operation.watch();
                 let finished = watch.wait_for(|view| view.finished.is_some()).await;
                 let result = finished.ok().and_then(|view| view.finished.clone());
@@ -73,6 +87,7 @@ impl Outbox {
         let mut reader = None;
         let mut told = StdinState::default();
         let mut granted = 0;
+        let mut failed = 0;
         loop {
             let view = watch.borrow_and_update().clone();
             let until = *self.allowed.borrow_and_update();
@@ -87,7 +102,17 @@ impl Outbox {
                 granted = self.grant_stdin(told, granted);
                 self.tell_stdin(StdinState { until: granted, ..told })?;
             }
-            self.send_output(&mut reader, view.spool_to, until).await?;
+            match self.send_output(&mut reader, view.spool_to, until).await {
+                Err(OutboxError::Spool(error)) if is_passing(&error) && failed < PATIENCE => {
+                    failed += 1;
+                    tracing::warn!(id = %self.operation.id(), %error, "a spool is read again in a moment");
+                    reader = None;
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                sent => sent?,
+            }
+            failed = 0;
             if let Some(result) = &view.finished
                 && self.from >= result.totals.all
             {
@@ -156,8 +181,13 @@ impl Outbox {
     }
 }
 
+/// Whether it is the system that failed, and not what was read that makes no sense.
+fn is_passing(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
+}
+
 /// The command ended as it did, but its output is not whole any more: that is `lost`.
-fn describe_damage(result: &OperationResult, error: &std::io::Error) -> OperationResult {
+fn describe_damage(result: &OperationResult, error: &io::Error) -> OperationResult {
     OperationResult {
         outcome: Outcome::Lost(Evidence {
             code: "spool_damaged".to_owned(),

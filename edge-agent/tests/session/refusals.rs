@@ -1,5 +1,8 @@
 //! What is not done, and what is not understood.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use reeve_agent::policy::{Allow, ExecRule, Policy};
 use reeve_agent::uplink::session::End;
 use reeve_protocol::{
@@ -8,7 +11,7 @@ use reeve_protocol::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::agent::{Coordinator, Got, Machine, shell};
+use crate::agent::{Agent, Coordinator, Got, Machine, shell};
 
 async fn refusal(coordinator: &mut Coordinator, name: &str, request: &Request) -> String {
     let id = OperationId::new();
@@ -160,38 +163,71 @@ async fn stop_says_goodbye() {
     }
 }
 
-#[tokio::test]
-async fn damaged_spool_is_lost_and_never_silently_short() {
-    let machine = Machine::new();
-    let agent = machine.start().await;
-    let mut coordinator = agent.connect().await;
+/// A command that wrote a million bytes and is over, of which most is still on the machine.
+async fn start_unread(
+    machine: &Machine,
+    agent: &Agent,
+    coordinator: &mut Coordinator,
+) -> (OperationId, Got, PathBuf) {
     let id = OperationId::new();
     coordinator.request(id, &shell("head -c 1000000 /dev/zero"));
     let mut got = Got::default();
-    // Without credit, most of it stays on the machine.
-    while !agent.operations.find(id).is_some_and(|operation| operation.is_finished()) {
+    let is_finished = || agent.operations.find(id).is_some_and(|operation| operation.is_finished());
+    while !is_finished() {
         let envelope = coordinator.hear().await;
         if envelope.id == Some(id) {
             got.take(&envelope);
         }
         if got.next >= reeve_protocol::limits::INITIAL_CREDIT {
-            crate::agent::wait_until("it is over", || {
-                agent.operations.find(id).is_some_and(|operation| operation.is_finished())
-            })
-            .await;
+            crate::agent::wait_until("it is over", is_finished).await;
         }
     }
     let folder = machine.state().join("operations").join(id.to_string());
-    for entry in std::fs::read_dir(&folder).expect("a folder").filter_map(Result::ok) {
-        if entry.file_name().to_string_lossy().contains(".0000") {
-            let file = std::fs::OpenOptions::new().write(true).open(entry.path()).expect("opens");
-            file.set_len(200_000).expect("cut");
-        }
-    }
+    let entries = std::fs::read_dir(&folder).expect("a folder").filter_map(Result::ok);
+    let mut segments =
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains(".0000"));
+    let segment = segments.next().expect("a segment").path();
+    assert!(segments.next().is_none());
+    (id, got, segment)
+}
+
+#[tokio::test]
+async fn damaged_spool_is_lost_and_never_silently_short() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let (id, mut got, segment) = start_unread(&machine, &agent, &mut coordinator).await;
+    let file = std::fs::OpenOptions::new().write(true).open(segment).expect("opens");
+    file.set_len(200_000).expect("cut");
     coordinator.say(id, &reeve_protocol::Credit::Output { until: 2_000_000 });
     coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
     let Outcome::Lost(Evidence { code, .. }) = got.outcome() else { panic!("{:?}", got.outcome()) };
     assert_eq!(code, "spool_damaged");
+}
+
+#[tokio::test]
+async fn spool_that_cannot_be_read_for_a_moment_costs_nothing() {
+    let machine = Machine::new();
+    let agent = machine.start().await;
+    let mut coordinator = agent.connect().await;
+    let (id, mut got, segment) = start_unread(&machine, &agent, &mut coordinator).await;
+    // Another session, so that it is opened anew.
+    drop(coordinator);
+    let mut coordinator = agent.connect().await;
+    let aside = segment.with_extension("aside");
+    std::fs::rename(&segment, &aside).expect("renamed");
+    std::os::unix::fs::symlink(&segment, &segment).expect("a link that leads nowhere");
+    coordinator.acknowledge(id, got.next, false);
+    coordinator.say(id, &reeve_protocol::Credit::Output { until: 2_000_000 });
+    // It is tried in vain for a while of which nobody has to wait for the end.
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    std::fs::remove_file(&segment).expect("removed");
+    std::fs::rename(&aside, &segment).expect("renamed");
+    coordinator.follow(id, &mut got, |got| !got.results.is_empty()).await;
+    assert_eq!(got.outcome(), &Outcome::Exited { code: 0 });
+    assert_eq!(got.stdout.len(), 1_000_000);
 }
 
 #[tokio::test]
