@@ -2,7 +2,10 @@
 
 mod args;
 mod commands;
+#[cfg(not(fuzzing))]
 mod connection;
+#[cfg(fuzzing)]
+pub mod connection;
 mod contexts;
 mod durations;
 mod exit;

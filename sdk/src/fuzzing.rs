@@ -53,3 +53,4 @@ pub fn follow(pieces: &[&[u8]]) -> Followed {
 }
 
 pub use crate::logs::fuzzing::records as log_records;
+pub use crate::task_events::numbers as task_events;

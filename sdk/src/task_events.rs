@@ -68,6 +68,23 @@ fn split<B: AsRef<[u8]>>(
     bounded.eventsource().map(|event| event.map_err(|error| error.to_string()))
 }
 
+/// Numbers of the events in a stream; 0 for those that are not kept. For `tests/fuzz` alone.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn numbers(pieces: &[&[u8]]) -> Vec<u64> {
+    let pieces: Vec<_> = pieces.iter().map(|piece| Ok(piece.to_vec())).collect();
+    let mut events = Box::pin(split(futures_util::stream::iter(pieces)));
+    let (mut last, mut found) = (0, Vec::new());
+    while let Some(Some(Ok(event))) = futures_util::FutureExt::now_or_never(events.next()) {
+        match read(&event, &mut last) {
+            Read::Event(event) => found.push(event.sequence),
+            Read::End => break,
+            Read::Nothing => {}
+        }
+    }
+    found
+}
+
 type Events = Pin<Box<dyn Stream<Item = Result<Event, String>> + Send>>;
 
 /// Events of a task. Ask [`Self::next`] until it says `None`.

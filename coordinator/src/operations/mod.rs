@@ -24,7 +24,10 @@ mod stdin;
 mod store;
 mod submit;
 mod sweep;
+#[cfg(not(fuzzing))]
 mod terminals;
+#[cfg(fuzzing)]
+pub mod terminals;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

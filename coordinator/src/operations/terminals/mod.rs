@@ -1,7 +1,10 @@
 //! Terminals: which there are and were, how large, who is connected to them. What they show is an
 //! operation's output and what is typed its stdin.
 
+#[cfg(not(fuzzing))]
 mod recording;
+#[cfg(fuzzing)]
+pub mod recording;
 pub(super) mod store;
 
 use std::collections::HashMap;

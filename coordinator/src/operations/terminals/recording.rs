@@ -18,9 +18,7 @@ pub struct Recording {
     durable: Totals,
     sizes: std::vec::IntoIter<Size>,
     next_size: Option<Size>,
-    began_us: i64,
-    /// Time of the last event, so that none goes back.
-    last_us: i64,
+    times: Times,
     text: Text,
     header: Option<String>,
     over: bool,
@@ -56,8 +54,7 @@ impl Operations {
             durable: row.durable,
             next_size: sizes.next(),
             sizes,
-            began_us,
-            last_us: began_us,
+            times: Times { began_us, last_us: began_us },
             text: Text::default(),
             header: Some(header.to_string()),
             over: false,
@@ -84,23 +81,23 @@ impl Recording {
             self.over = true;
             self.put_sizes(u64::MAX, &mut lines);
             if let Some(rest) = self.text.finish() {
-                self.put(self.last_us, "o", &rest, &mut lines);
+                self.times.put(self.times.last_us, "o", &rest, &mut lines);
             }
             return Ok(Some(lines));
         }
-        let at_us = self.reader.piece_time().unwrap_or(self.last_us);
+        let at_us = self.reader.piece_time().unwrap_or(self.times.last_us);
         for part in parts {
             match part {
                 Part::Gap(gap) => {
                     self.put_sizes(gap.from, &mut lines);
                     let text = format!("{} bytes were dropped", gap.to - gap.from);
-                    self.put(at_us, "m", &text, &mut lines);
+                    self.times.put(at_us, "m", &text, &mut lines);
                 }
                 Part::Bytes { all, bytes, .. } => {
                     self.put_sizes(all, &mut lines);
                     let text = self.text.push(&bytes);
                     if !text.is_empty() {
-                        self.put(at_us, "o", &text, &mut lines);
+                        self.times.put(at_us, "o", &text, &mut lines);
                     }
                 }
             }
@@ -111,11 +108,19 @@ impl Recording {
     /// The sizes that it had before this offset was shown.
     fn put_sizes(&mut self, before: u64, lines: &mut String) {
         while let Some(size) = self.next_size.filter(|size| size.all_from <= before) {
-            self.put(size.at_us, "r", &format!("{}x{}", size.columns, size.rows), lines);
+            self.times.put(size.at_us, "r", &format!("{}x{}", size.columns, size.rows), lines);
             self.next_size = self.sizes.next();
         }
     }
+}
 
+/// Between the first moment and the last one told, so that none goes back.
+struct Times {
+    began_us: i64,
+    last_us: i64,
+}
+
+impl Times {
     fn put(&mut self, at_us: i64, kind: &str, data: &str, lines: &mut String) {
         self.last_us = self.last_us.max(at_us);
         let since = u32::try_from((self.last_us - self.began_us).div_euclid(1000)).map_or_else(
@@ -157,6 +162,29 @@ impl Text {
 fn is_beginning(tail: &[u8]) -> bool {
     !tail.is_empty()
         && matches!(std::str::from_utf8(tail), Err(error) if error.error_len().is_none())
+}
+
+/// For `tests/fuzz` alone.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{Text, Times};
+
+    /// The lines of a recording of these pieces; every second one comes before the last.
+    #[must_use]
+    pub fn lines(pieces: &[&[u8]]) -> String {
+        let (mut text, mut times) = (Text::default(), Times { began_us: 0, last_us: 0 });
+        let mut lines = String::new();
+        for (piece, at) in pieces.iter().zip(0_i64..) {
+            let shown = text.push(piece);
+            if !shown.is_empty() {
+                times.put(if at % 2 == 0 { at * 700_000 } else { 0 }, "o", &shown, &mut lines);
+            }
+        }
+        if let Some(rest) = text.finish() {
+            times.put(times.last_us, "o", &rest, &mut lines);
+        }
+        lines
+    }
 }
 
 #[cfg(test)]
