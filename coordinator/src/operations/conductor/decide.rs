@@ -1,4 +1,4 @@
-//! Having recorded what was decided, and acting on it afterwards.
+//! Admitting jobs, having what was decided recorded, and acting on it afterwards.
 
 use std::sync::Arc;
 
